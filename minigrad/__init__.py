@@ -1,0 +1,41 @@
+"""minigrad: reverse-mode autograd over NumPy and CuPy arrays, with PyTorch's names.
+
+import minigrad as mg
+x = mg.tensor([1.0, 2.0], requires_grad=True)
+(x * x).sum().backward()
+x.grad                                            # tensor([2., 4.])
+"""
+
+from . import _guard
+
+_guard.check()
+
+from . import autograd, backend, public
+from .autograd import grad
+from .backend import (
+    bfloat16,
+    device,
+    dtype,
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    int8,
+    int16,
+    int32,
+    int64,
+    resolve_device,
+    set_default_dtype,
+    uint8,
+)
+from .backend import bool_ as bool
+from .grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from .public.register import EXPORTS
+from .tensor import Parameter, Size, Tensor
+
+globals().update(EXPORTS)  # add, sum, matmul, ...: the functions of the public face
+half, float, double, int, long, short = float16, float32, float64, int32, int64, int16
+
+from . import cuda, data, nn, optim
+
+__version__ = "0.1.0"

@@ -1,0 +1,97 @@
+"""Adam, and AdamW with its decoupled weight decay."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+from kernels.rules import ADAM as TEXT
+
+from .optimizer import Optimizer, in_range
+
+
+class Adam(Optimizer):
+    """m <- beta1 m + (1 - beta1) g;  v <- beta2 v + (1 - beta2) g^2;  p <- p - lr m^ / (sqrt(v^) + eps),
+
+    m^ = m / (1 - beta1^t), v^ = v / (1 - beta2^t). weight_decay is an L2 penalty added to g; with
+    decoupled_weight_decay it is AdamW's. amsgrad uses the largest v so far (raw, as PyTorch). Arguments and
+    defaults are torch.optim.Adam's: lr 1e-3, betas (0.9, 0.999) in [0, 1), eps 1e-8 outside the root,
+    maximize climbs. [Kingma & Ba 2015, Algorithm 1; Reddi, Kale & Kumar 2018 for amsgrad]
+    """
+
+    kernel = TEXT
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
+    ):
+        options = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
+        options |= dict(maximize=maximize, decoupled_weight_decay=decoupled_weight_decay)
+        super().__init__(params, options | dict(differentiable=differentiable))
+
+    def check(self, group: dict[str, Any]) -> None:
+        name = type(self).__name__
+        in_range(name, "learning rate", group["lr"], 0)
+        in_range(name, "epsilon value", group["eps"], 0)
+        for k in (0, 1):
+            in_range(name, f"beta parameter at index {k}", group["betas"][k], 0, 1)
+        in_range(name, "weight_decay value", group["weight_decay"], 0)
+
+    def flags(self, group: dict[str, Any]) -> tuple[str, ...]:
+        chosen = dict(
+            amsgrad=group["amsgrad"], decoupled=group["decoupled_weight_decay"], maximize=group["maximize"]
+        )
+        return tuple(f for f, on in chosen.items() if on)
+
+    def scalars(self, group: dict[str, Any], t: int) -> dict[str, float]:
+        (beta1, beta2), lr = group["betas"], float(group["lr"])
+        return dict(
+            lr=lr,
+            beta1=beta1,
+            one_minus_beta1=1 - beta1,
+            beta2=beta2,
+            one_minus_beta2=1 - beta2,
+            eps=group["eps"],
+            weight_decay=group["weight_decay"],
+            step_size=lr / (1 - beta1**t),
+            bias2_sqrt=sqrt(1 - beta2**t),
+        )
+
+
+class AdamW(Adam):
+    """Adam with weight decay outside the adaptive step: p <- (1 - lr weight_decay) p - lr m^ / (sqrt(v^) +
+    eps).
+
+    Arguments and defaults are torch.optim.AdamW's: as Adam's, with weight_decay 1e-2.
+    [Loshchilov & Hutter 2019, Algorithm 2, the decay scaled by lr]
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ):
+        options = dict(maximize=maximize, differentiable=differentiable, decoupled_weight_decay=True)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, **options)  # type: ignore[arg-type]

@@ -1,0 +1,42 @@
+"""How a function becomes `minigrad.name` and `Tensor.name`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..tensor import Tensor
+
+EXPORTS: dict[str, Any] = {}
+
+
+def public(function: Callable) -> Callable:
+    """Show the function as `minigrad.<its name>`."""
+    EXPORTS[function.__name__] = function
+    return function
+
+
+def method(function: Callable) -> Callable:
+    """Make the function, whose first parameter is the tensor, a method of Tensor under its own name."""
+    setattr(Tensor, function.__name__, function)
+    return function
+
+
+def alias(function: Callable, *names: str, methods: bool = True) -> None:
+    """Further names of a function, in the namespace and as methods: `alias(div, "divide", "true_divide")`."""
+    for name in names:
+        EXPORTS[name] = function
+        if methods:
+            setattr(Tensor, name, function)
+
+
+def in_place(function: Callable, name: str | None = None) -> None:
+    """Give Tensor the method `name_`, which computes function(self, ...) and takes the result over."""
+    name = name or function.__name__
+
+    def changing(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return self.changed(function(self, *args, **kwargs), f"{name}_")
+
+    changing.__name__ = f"{name}_"
+    changing.__doc__ = f"In-place version of `{name}`."
+    setattr(Tensor, f"{name}_", changing)
