@@ -4,3 +4,5 @@ Each function normalises what the user wrote (dims, keyword forms, scalars, mixe
 of `minigrad.ops`, which see one dtype and non-negative tuples. `@public` puts a function under
 `minigrad.name`, `@method` makes it a method of Tensor too; `EXPORTS` is what `import minigrad` shows.
 """
+
+from . import arithmetic, conversion, creation, elementwise, printing

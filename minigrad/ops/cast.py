@@ -1,0 +1,33 @@
+"""Changes of type and place: an element type, a device, other memory. Gradients take the way back."""
+
+from __future__ import annotations
+
+from ..autograd import op
+from ..backend import device_of, to_device
+
+
+@op(aux=True)
+def cast(x, numpy_dtype):
+    """x in another element type; between floating types differentiable."""
+    return x.astype(numpy_dtype), x.dtype
+
+
+cast.vjp(x=lambda g, aux: cast(g, aux))
+
+
+@op(aux=True)
+def move(x, device):
+    """x on another device."""
+    return to_device(x, device), device_of(x)
+
+
+move.vjp(x=lambda g, aux: move(g, aux))
+
+
+@op
+def clone(x):
+    """x in memory of its own, contiguous."""
+    return x.copy()
+
+
+clone.vjp(x=lambda g: g)

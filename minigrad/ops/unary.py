@@ -1,0 +1,295 @@
+"""Functions of one array, elementwise."""
+
+from __future__ import annotations
+
+import math
+
+from ..autograd import op
+from ..backend import xp_of
+from ..tensor import Tensor
+
+
+def _nothing(g):
+    """The gradient of a function that is constant almost everywhere."""
+    return Tensor(xp_of(g.array).zeros_like(g.array))
+
+
+# --------------------------------------------------------------------------------------------- exponentials, logarithms
+
+
+@op
+def exp(x):
+    """e^x"""
+    return xp_of(x).exp(x)
+
+
+exp.vjp(x=lambda g, y: g * y)
+
+
+@op
+def exp2(x):
+    """2^x"""
+    return xp_of(x).exp2(x)
+
+
+exp2.vjp(x=lambda g, y: g * y * math.log(2))
+
+
+@op
+def expm1(x):
+    """e^x - 1, accurate near 0"""
+    return xp_of(x).expm1(x)
+
+
+expm1.vjp(x=lambda g, y: g * (y + 1))
+
+
+@op
+def log(x):
+    """ln x"""
+    return xp_of(x).log(x)
+
+
+log.vjp(x=lambda g, x: g / x)
+
+
+@op
+def log2(x):
+    """ln x / ln 2"""
+    return xp_of(x).log2(x)
+
+
+log2.vjp(x=lambda g, x: g / (x * math.log(2)))
+
+
+@op
+def log10(x):
+    """ln x / ln 10"""
+    return xp_of(x).log10(x)
+
+
+log10.vjp(x=lambda g, x: g / (x * math.log(10)))
+
+
+@op
+def log1p(x):
+    """ln(1 + x), accurate near 0"""
+    return xp_of(x).log1p(x)
+
+
+log1p.vjp(x=lambda g, x: g / (x + 1))
+
+
+@op
+def sigmoid(x):
+    """1 / (1 + e^-x)"""
+    one = x.dtype.type(1)
+    return one / (one + xp_of(x).exp(-x))
+
+
+sigmoid.vjp(x=lambda g, y: g * ((1 - y) * y))
+
+
+# --------------------------------------------------------------------------------------------------------------- powers
+
+
+@op
+def sqrt(x):
+    """x^(1/2); the gradient at 0 is g / 0"""
+    return xp_of(x).sqrt(x)
+
+
+sqrt.vjp(x=lambda g, y: g / (y * 2))
+
+
+@op
+def rsqrt(x):
+    """x^(-1/2)"""
+    return x.dtype.type(1) / xp_of(x).sqrt(x)
+
+
+rsqrt.vjp(x=lambda g, y: g * -0.5 * (y * y * y))
+
+
+@op
+def square(x):
+    """x^2"""
+    return x * x
+
+
+square.vjp(x=lambda g, x: g * (x * 2))
+
+
+@op
+def reciprocal(x):
+    """1 / x"""
+    return x.dtype.type(1) / x
+
+
+reciprocal.vjp(x=lambda g, y: -(g * (y * y)))
+
+
+# --------------------------------------------------------------------------------------------------------- trigonometry
+
+
+@op
+def sin(x):
+    """sin x, x in radians"""
+    return xp_of(x).sin(x)
+
+
+sin.vjp(x=lambda g, x: g * cos(x))
+
+
+@op
+def cos(x):
+    """cos x, x in radians"""
+    return xp_of(x).cos(x)
+
+
+cos.vjp(x=lambda g, x: -(g * sin(x)))
+
+
+@op
+def tan(x):
+    """tan x, x in radians"""
+    return xp_of(x).tan(x)
+
+
+tan.vjp(x=lambda g, y: g * (y * y + 1))
+
+
+@op
+def asin(x):
+    """arcsin x in [-pi/2, pi/2]"""
+    return xp_of(x).arcsin(x)
+
+
+asin.vjp(x=lambda g, x: g * rsqrt(1 - x * x))
+
+
+@op
+def acos(x):
+    """arccos x in [0, pi]"""
+    return xp_of(x).arccos(x)
+
+
+acos.vjp(x=lambda g, x: -(g * rsqrt(1 - x * x)))
+
+
+@op
+def atan(x):
+    """arctan x in [-pi/2, pi/2]"""
+    return xp_of(x).arctan(x)
+
+
+atan.vjp(x=lambda g, x: g / (x * x + 1))
+
+
+@op
+def sinh(x):
+    """(e^x - e^-x) / 2"""
+    return xp_of(x).sinh(x)
+
+
+sinh.vjp(x=lambda g, x: g * cosh(x))
+
+
+@op
+def cosh(x):
+    """(e^x + e^-x) / 2"""
+    return xp_of(x).cosh(x)
+
+
+cosh.vjp(x=lambda g, x: g * sinh(x))
+
+
+@op
+def tanh(x):
+    """(e^x - e^-x) / (e^x + e^-x)"""
+    return xp_of(x).tanh(x)
+
+
+tanh.vjp(x=lambda g, y: g * (1 - y * y))
+
+
+@op
+def asinh(x):
+    """ln(x + sqrt(x^2 + 1))"""
+    return xp_of(x).arcsinh(x)
+
+
+asinh.vjp(x=lambda g, x: g * rsqrt(x * x + 1))
+
+
+@op
+def acosh(x):
+    """ln(x + sqrt(x^2 - 1))"""
+    return xp_of(x).arccosh(x)
+
+
+acosh.vjp(x=lambda g, x: g * rsqrt(x * x - 1))
+
+
+@op
+def atanh(x):
+    """ln((1 + x) / (1 - x)) / 2"""
+    return xp_of(x).arctanh(x)
+
+
+atanh.vjp(x=lambda g, x: g / (1 - x * x))
+
+
+# ------------------------------------------------------------------------------------------------------ sign, rounding
+
+
+@op
+def abs(x):
+    """|x|; the gradient at 0 is 0"""
+    return xp_of(x).abs(x)
+
+
+abs.vjp(x=lambda g, x: g * Tensor(xp_of(x.array).sign(x.array)))
+
+
+@op
+def sign(x):
+    """-1, 0 or 1; the gradient is 0"""
+    return xp_of(x).sign(x)
+
+
+@op
+def floor(x):
+    """the largest integer <= x; the gradient is 0"""
+    return xp_of(x).floor(x)
+
+
+@op
+def ceil(x):
+    """the smallest integer >= x; the gradient is 0"""
+    return xp_of(x).ceil(x)
+
+
+@op
+def round(x):
+    """the nearest integer, halves to the even one; the gradient is 0"""
+    return xp_of(x).rint(x)
+
+
+@op
+def trunc(x):
+    """the integer part, rounded toward 0; the gradient is 0"""
+    return xp_of(x).trunc(x)
+
+
+for step in (sign, floor, ceil, round, trunc):
+    step.vjp(x=_nothing)
+
+
+@op
+def frac(x):
+    """x - trunc(x)"""
+    return x - xp_of(x).trunc(x)
+
+
+frac.vjp(x=lambda g: g)
