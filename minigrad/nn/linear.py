@@ -1,0 +1,56 @@
+"""Affine maps: Linear, and the identity."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .. import backend
+from ..tensor import Parameter, Tensor
+from . import functional as F
+from . import init
+from .module import Module
+
+
+def empty_parameter(shape: tuple[int, ...], device: Any, dtype: Any) -> Parameter:
+    """A parameter without values yet, of the default dtype unless another is given."""
+    d = backend.get_default_dtype() if dtype is None else backend.as_dtype(dtype)
+    return Parameter(Tensor(backend.empty(shape, d.numpy, backend.resolve_device(device))))
+
+
+class Linear(Module):
+    """y = x W^T + b: (..., in_features) -> (..., out_features). W (out, in) and b begin as U(-1/sqrt(in), 1/sqrt(in))."""
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
+    ) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = empty_parameter((out_features, in_features), device, dtype)
+        self.register_parameter("bias", empty_parameter((out_features,), device, dtype) if bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew."""
+        init.kaiming_uniform_(self.weight, a=math.sqrt(5))  # b = 1/sqrt(in)
+        if self.bias is not None:
+            bound = 1 / math.sqrt(self.in_features) if self.in_features else 0.0
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        )
+
+
+class Identity(Module):
+    """y = x; arguments are taken and ignored."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input
