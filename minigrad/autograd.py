@@ -31,7 +31,7 @@ from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
-from .backend import destination, device_of, dtype_of, hush, unhush
+from .backend import SILENT, destination, device_of, dtype_of, hush, unhush
 from .grad_mode import mode
 from .tensor import Tensor
 
@@ -102,7 +102,7 @@ def op(forward: Callable | None = None, *, view: bool = False, aux: bool = False
     if forward is None:
         return functools.partial(op, view=view, aux=aux)
     record = Op(forward)
-    scope = {"Tensor": Tensor, "Node": Node, "mode": mode, "hush": hush, "unhush": unhush, "record": record,
+    scope = {"Tensor": Tensor, "Node": Node, "mode": mode, "SILENT": SILENT, "hush": hush, "unhush": unhush, "record": record,
              "forward": forward, "explained": _explained}  # fmt: skip
     call = functools.wraps(forward)(_written_out(record, scope, view, aux))
 
@@ -136,7 +136,7 @@ def _written_out(record: Op, scope: dict, view: bool, aux: bool) -> Callable:
             a_ = a.array
             need |= a.requires_grad
         ... the same for b ...
-        token = hush()
+        token = hush(SILENT)
         try:
             y = forward(a_, b_)
         except (TypeError, ValueError, IndexError) as error:
@@ -160,14 +160,15 @@ def _written_out(record: Op, scope: dict, view: bool, aux: bool) -> Callable:
         lines += [f" need = need or any([t.requires_grad for t in {rest}])"]
         unwrapped += [f"*[t.array for t in {rest}]"]
     args = ", ".join(fixed + star)
-    lines += [" token = hush()", " try:", f"  y = forward({', '.join(unwrapped)})"]
+    lines += [" token = hush(SILENT)", " try:", f"  y = forward({', '.join(unwrapped)})"]
     lines += [" except (TypeError, ValueError, IndexError) as error:"]
     lines += [f"  raise explained(record.name, ({args},), error) from error", " finally:", "  unhush(token)"]
     lines += [" y, aux = y"] if aux else []
     lines += [" out = Tensor(y)"]
     if view:
         lines += [
-            " if out.array.base is not None:",
+            " base = out.array.base",  # of a copy that was reshaped, it is neither
+            f" if base is not None and (base is {fixed[0]}_ or base is {fixed[0]}_.base):",
             f"  out.version = {fixed[0]}.version",
             "  out.is_view = True",
         ]
@@ -330,7 +331,7 @@ def _run(
     wanted = None if asked is None else _leading_to(outputs, asked)
     pending: dict[Any, Tensor] = {}  # node, or leaf that has hooks or was asked for -> its gradient so far
     heap: list[tuple[int, Node]] = []  # youngest first; births are unique, so nodes are never compared
-    token, before, mode.enabled = hush(), mode.enabled, create_graph
+    token, before, mode.enabled = hush(SILENT), mode.enabled, create_graph
     try:
         arrivals: Any = [(y.node or y, g) for y, g in zip(outputs, seeds, strict=True)]
         while True:
@@ -414,6 +415,8 @@ def _vjps(
                 destination.array = place
                 try:
                     d = vjp(g, saved)
+                    if d.array.shape != shape:
+                        d = sum_to(d, shape)
                     if destination.array is None and d.array is not place:
                         d = Tensor(d.array.copy())  # it was computed from what now lies in the slot
                 finally:
