@@ -6,7 +6,7 @@
     environment.py gpu                status 0 and the name of the GPU, or 3 and one line why there is none
 
 A set is a file requirements/SET.txt, and done when .venv/.minigrad/SET holds the file's hash.  That stamp is
-written last: an interrupted install is taken up again by the next call, a finished one costs 50 ms, an edited
+written last: an interrupted install is taken up again by the next call, a finished one costs 0.2 s, an edited
 file is installed anew.  The set `cuda` stands for cuda12 or cuda13, by what `nvidia-smi` says of the driver,
 or for nothing; `ptx` (CuPy for compiling without a GPU) for nothing where one of those is installed.
 """
@@ -31,6 +31,7 @@ CUPY = {
     "cuda13": "cupy-cuda13x",
     "ptx": "cupy-cuda13x",
 }  # only one may be installed
+SMI_SECONDS = 60  # without a persistence daemon nvidia-smi starts the driver first
 TORCH_CPU = "https://download.pytorch.org/whl/cpu"
 # what `check` looks for: the modules of a set without which its target cannot start
 MODULES = {
@@ -59,7 +60,7 @@ def driver() -> tuple[str | None, str]:
     if program is None:
         return None, "no NVIDIA driver (no nvidia-smi on PATH): CPU only"
     try:
-        run = subprocess.run([program], capture_output=True, text=True, timeout=60)
+        run = subprocess.run([program], capture_output=True, text=True, timeout=SMI_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
         return None, f"nvidia-smi does not run ({error}): CPU only"
     if run.returncode != 0:
