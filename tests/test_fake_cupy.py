@@ -281,6 +281,11 @@ def test_what_stays_on_the_device_reads_nothing(cp, device):
     assert device.host_reads == []
 
 
+def test_overflow_and_zero_division_do_not_warn_as_on_a_gpu(cp):
+    x = cp.zeros(2)
+    assert np.isnan((x / x).get()).all() and np.isinf((1 / x).get()).all()
+
+
 def test_uploads_are_counted_and_set_checks_as_cupy_does(cp, device):
     x = cp.asarray(np.ones(3, "float32"))
     cp.array([1.0, 2.0, 3.0])

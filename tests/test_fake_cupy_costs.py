@@ -7,6 +7,7 @@ import fake_cupy
 import numpy as np
 import pytest
 
+from kernels.layers import BIAS_RELU
 from kernels.rules import SGD
 
 
@@ -195,7 +196,7 @@ class Doubling:
 def test_a_kernel_runs_on_its_host_machine_as_one_launch_by_its_name(cp, device, x):
     launch = type(x).__minigrad_launch__
     y = launch(Doubling(), (x, None), None, ())
-    assert launch(Doubling(), (x, y), cp.asarray(np.float32([3])), ("flag",)) is y
+    assert launch(Doubling(), (x, y), cp.asarray(np.array([3], "float32")), ("flag",)) is y
     np.testing.assert_array_equal(y.get(), 3 * x.get())
     assert device.launches == {"doubling": 2}
     with pytest.raises(TypeError, match="doubling"):
@@ -213,12 +214,29 @@ def test_cupys_elementwise_kernel_runs_the_kernel_whose_text_it_holds(installed_
         "mg_sgd_float32",
     )
     g, p, buffer = (cp.full(3, v, "float32") for v in (4, 1, 2))
-    kernel(g, cp.asarray(np.float32([0.5, 0.25, 1, 0])), p, buffer)
+    kernel(g, cp.asarray(np.array([0.5, 0.25, 1, 0], "float32")), p, buffer)
     np.testing.assert_array_equal(buffer.get(), np.full(3, 0.25 * 2 + 4))
     np.testing.assert_array_equal(p.get(), np.full(3, 1 - 0.5 * 4.5))
     assert device.launches["sgd"] == 1
     with pytest.raises(TypeError, match="mg_other"):
         make("T _x", "T _y", "_y = _x", "mg_other")(g, p)
+
+
+def test_minigrads_kernels_run_on_device_arrays_and_upload_only_host_scalars(cp, device):
+    hyper = dict(lr=0.5, momentum=0.25, one_minus_dampening=1.0, weight_decay=0.0)
+    g, p, buffer = (cp.full(3, v, "float32") for v in (4, 1, 2))
+    device.reset()
+    SGD(g, p, buffer, scalars=hyper, flags=("momentum",))
+    assert (device.launches, device.uploads, device.host_reads) == ({"sgd": 1}, ["asarray"], [])
+    on_device = cp.asarray(np.array(list(hyper.values()), "float32"))
+    device.reset()
+    SGD(g, p, scalars=on_device, flags=("maximize",))
+    assert (device.launches, device.uploads, device.allocations) == ({"sgd": 1}, [], 0)
+    np.testing.assert_array_equal(p.get(), np.full(3, 1 - 0.5 * 4.5 + 0.5 * 4))
+    y = BIAS_RELU(cp.full((2, 3), -1, "float32"), p)
+    np.testing.assert_array_equal(y.get(), np.zeros((2, 3)))
+    with pytest.raises(TypeError, match="host"):
+        SGD(np.ones(3, "float32"), p, scalars=hyper)
 
 
 def test_a_library_call_runs_as_a_host_function(cp, device, x):

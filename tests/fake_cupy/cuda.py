@@ -16,7 +16,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .device import Block, current
+import numpy as np
+
+from .device import Block, current, garbage
 
 _handles = itertools.count(1)
 
@@ -141,6 +143,7 @@ class Stream:
         if device.capture is None or device.capturing_streams[0] is not self:
             raise CUDARuntimeError("cudaErrorIllegalState: this stream is not capturing")
         graph, device.capture, device.capturing_streams = device.capture, None, []
+        graph._undo()
         if graph._invalid:
             raise CUDARuntimeError(f"cudaErrorStreamCaptureInvalidated: {graph._invalid}")
         return graph
@@ -158,10 +161,21 @@ class Graph:
     def __init__(self) -> None:
         self.graph, self.graphExec = next(_handles), next(_handles)
         self._nodes: list[tuple[str, Callable[[], None]]] = []
+        self._before: list[tuple[np.ndarray, np.ndarray]] = []  # operands, their values before a launch
+        self._made: list[np.ndarray] = []
         self._invalid = ""
 
-    def _record(self, name: str, replay: Callable[[], None]) -> None:
+    def _record(self, name: str, replay: Callable[[], None], before: Any, made: Any) -> None:
         self._nodes.append((name, replay))
+        self._before += before
+        self._made += made
+
+    def _undo(self) -> None:
+        for array, values in reversed(self._before):
+            array[...] = values
+        for array in self._made:
+            garbage(array)
+        self._before, self._made = [], []
 
     def launch(self, stream: Stream | None = None) -> None:
         current().note("launch_log", "graph")

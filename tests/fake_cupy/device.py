@@ -2,9 +2,9 @@
 
 Every computing call of the fake ends in `Device.execute`. It counts the launch by name, runs the NumPy
 function at once, and - while a stream is capturing - keeps the call as a closure, so that `Graph.launch`
-computes again into the same memory. As on a GPU, a call that is being captured is not run: it is tried on
-copies of its operands to learn its result's shape, and the result is filled with garbage until the first
-replay.
+computes again into the same memory. On a GPU a call that is being captured is not run. Here it is, because
+the calls after it need its shapes and indices; `end_capture` undoes it: what it wrote gets its old values,
+and what it made is garbage until the first replay.
 """
 
 from __future__ import annotations
@@ -148,24 +148,23 @@ class Device(Counts):
         key = (name, key, tuple(str(a.dtype) for a in args if isinstance(a, np.ndarray)))
         if self.capture is None:
             self.compiled.add(key)
-            result = function(*args, **kwargs)
+            result = _run(function, args, kwargs)
             return None if in_place else _arrays(result)
         if key not in self.compiled:
             self._forbid(f"the first use of kernel {name!r} compiles and loads it (warm up first)")
         if self.stream not in self.capturing_streams:
             self._forbid(f"kernel {name!r} goes to another stream than the one that is capturing")
-        result = function(*_copies(args), **_copies(kwargs))
+        before = [(a, a.copy()) for a in _operands((args, kwargs)) if a.flags.writeable]
+        result = _run(function, args, kwargs)
         kept = None if in_place else _arrays(result)
 
         def replay() -> None:
-            again = function(*args, **kwargs)
+            again = _run(function, args, kwargs)
             if not in_place:
                 for old, new in zip(_flat(kept), _flat(_arrays(again)), strict=True):
                     old[...] = new
 
-        for array in _flat(kept):
-            garbage(array)
-        self.capture._record(name, replay)
+        self.capture._record(name, replay, before, _flat(kept))
         return kept
 
 
@@ -179,6 +178,11 @@ def garbage(array: np.ndarray) -> np.ndarray:
     return array
 
 
+def _run(function: Callable, args: Any, kwargs: Any) -> Any:
+    with np.errstate(all="ignore"):  # a GPU does not warn of overflow or 0/0
+        return function(*args, **kwargs)
+
+
 def _arrays(result: Any) -> Any:
     if isinstance(result, (tuple, list)):
         return tuple(np.asarray(r) for r in result)
@@ -189,14 +193,13 @@ def _flat(result: Any) -> tuple:
     return result if isinstance(result, tuple) else () if result is None else (result,)
 
 
-def _copies(value: Any) -> Any:
+def _operands(value: Any) -> Iterator[np.ndarray]:
+    """Every host array inside."""
     if isinstance(value, np.ndarray):
-        return value.copy()
-    if isinstance(value, (tuple, list)):
-        return type(value)(_copies(v) for v in value)
-    if isinstance(value, dict):
-        return {k: _copies(v) for k, v in value.items()}
-    return value
+        yield value
+    elif isinstance(value, (tuple, list, dict)):
+        for v in value.values() if isinstance(value, dict) else value:
+            yield from _operands(v)
 
 
 _current: list[Device] = []  # the installed devices, innermost last

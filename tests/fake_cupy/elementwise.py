@@ -81,4 +81,6 @@ def _squeezed(text: str) -> str:
 def arguments(kernel: Any, found: Any, args: Any) -> tuple[tuple, Any]:
     """The arguments of a CuPy kernel as minigrad's kernel takes them: arrays in its order, scalars."""
     given = {p.name: a for p, a in zip((*kernel.in_params, *kernel.out_params), args, strict=True)}
-    return tuple(given.get(f"_{p.name}", given.get(p.name)) for p in found.parameters), given.get("hp")
+    unused = (0.0,) * len(found.scalars) or None  # a text without scalars under these flags has no hp
+    arrays = tuple(given.get(f"_{p.name}", given.get(p.name)) for p in found.parameters)
+    return arrays, given.get("hp", unused)

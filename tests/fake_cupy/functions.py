@@ -114,10 +114,11 @@ def _view(name: str, bound: inspect.BoundArguments) -> Any:
     args, kwargs = bound.args, bound.kwargs
     if name in ("broadcast_arrays", "atleast_1d", "atleast_2d"):  # several arrays in, as many views out
         _on_device(name, args)
-        shape = np.broadcast_shapes(*(a.shape for a in args)) if name == "broadcast_arrays" else ()
-        view = (lambda h: np.broadcast_to(h, shape)) if shape else getattr(np, name)
-        views = [a._view(view) for a in args]
-        return views[0] if len(views) == 1 and name != "broadcast_arrays" else views
+        if name == "broadcast_arrays":
+            shape = np.broadcast_shapes(*(a.shape for a in args))
+            return [a._view(lambda h: np.broadcast_to(h, shape)) for a in args]
+        views = [a._view(getattr(np, name)) for a in args]
+        return views[0] if len(views) == 1 else views
     a, *rest = args
     _on_device(name, a)
     if name == "reshape":
@@ -146,7 +147,7 @@ def _blas(name: str, bound: inspect.BoundArguments) -> Any:
     operands: Any = bound.args
     if name == "einsum":
         _on_device(name, operands[1:])
-        return launch(name, np.einsum, operands)
+        return launch(name, np.einsum, operands, bound.kwargs)
     _on_device(name, operands[:2])
     out = bound.arguments.pop("out", None)
     if name == "matmul" and len(operands) == 3:
