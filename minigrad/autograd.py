@@ -64,15 +64,18 @@ class Node:
 class Op:
     """What is known of an operation: its forward, and how its gradients are made."""
 
-    def __init__(self, forward: Callable):
+    def __init__(self, forward: Callable, view: bool, aux: bool):
         self.name = forward.__name__.strip("_")
-        self.parameters = list(inspect.signature(forward).parameters.values())
-        self.names = [p.name for p in self.parameters]
-        self.variadic = self.parameters[-1].kind is inspect.Parameter.VAR_POSITIONAL
+        self.view, self.aux = view, aux
+        parameters = list(inspect.signature(forward).parameters.values())
+        self.names = [p.name for p in parameters]
+        self.variadic = parameters[-1].kind is inspect.Parameter.VAR_POSITIONAL
         self.kept: list[str] = []  # the names that some vjp reads, in the order of `saved`
         self.vjps: list[tuple[int, Callable]] = []  # (argument, function of g and saved)
         self.joint: Callable | None = None  # one function of g, needed and saved, for all arguments
         self.versions: Callable = len  # of saved -> the sum of its Tensors' versions
+        self.scope = {"Tensor": Tensor, "Node": Node, "mode": mode, "SILENT": SILENT, "hush": hush, "unhush": unhush}
+        self.scope |= {"forward": forward, "record": self, "explained": _explained, "same": Tensor.detach}
 
     def reads(self, function: Callable, skip: int) -> Callable:
         """The vjp as a function of (g, saved): `lambda g, y, b: ...` becomes f(g, saved[0], saved[2])."""
@@ -80,13 +83,74 @@ class Op:
         for name in names[skip:]:
             if name not in self.kept:
                 if name not in ("y", "aux", *self.names):
-                    raise TypeError(
-                        f"{self.name}: a vjp asks for {name!r}, which is no argument of the operation"
-                    )
+                    raise TypeError(f"{self.name}: a vjp asks for {name!r}, which the operation does not have")
                 self.kept.append(name)
         taken = "".join(f", saved[{self.kept.index(name)}]" for name in names[skip:])
         given = ", ".join(names[:skip])
         return eval(f"lambda {given}, saved: vjp({given}{taken})", {"vjp": function})
+
+    def written_out(self) -> Callable:
+        """The Python text of the operation, its loops over arguments unrolled. For mul it is
+
+        def mul(a, b):
+            a_, a_from = a, None
+            if isinstance(a, Tensor):
+                a_ = a.array
+                if a.requires_grad: a_from = a.node or a
+            ... the same for b ...
+            token = hush(SILENT)
+            try:
+                y = forward(a_, b_)
+            except (TypeError, ValueError, IndexError) as error:
+                raise explained('mul', (a, b), error) from error
+            finally:
+                unhush(token)
+            out = Tensor(y)
+            if (a_from is not None or b_from is not None) and mode.enabled:
+                saved = (b, a)
+                out.requires_grad = True
+                out.node = Node(record, (a_from, b_from), saved, version(b) + version(a), out.array.shape)
+            return out
+
+        where `record` is this Op and version(t) is `t.version[0] if isinstance(t, Tensor) else 0`.
+        """
+        fixed, rest = (self.names[:-1], self.names[-1]) if self.variadic else (self.names, None)
+        star = [f"*{rest}"] if rest else []
+        args = ", ".join(fixed + star)
+        recorded = [n for k, n in enumerate(fixed) if self.joint or k in [position for position, _ in self.vjps]]
+        lines = [f"def {self.name}({args}):"]
+        for n in fixed:
+            lines += [f" {n}_ = {n}", f" {n}_from = None"] if n in recorded else [f" {n}_ = {n}"]
+            lines += [f" if isinstance({n}, Tensor):", f"  {n}_ = {n}.array"]
+            lines += [f"  if {n}.requires_grad: {n}_from = {n}.node or {n}"] if n in recorded else []
+        arrays = [f"{n}_" for n in fixed] + [f"*[t.array for t in {rest}]" for _ in star]
+        lines += [" token = hush(SILENT)", " try:", f"  y = forward({', '.join(arrays)})"]
+        lines += [" except (TypeError, ValueError, IndexError) as error:"]
+        lines += [f"  raise explained({self.name!r}, ({args},), error) from error", " finally:", "  unhush(token)"]
+        lines += [" y, aux = y"] if self.aux else []
+        lines += [" out = Tensor(y)"]
+        if self.view:
+            lines += [" base = out.array.base"]  # of a copy that was reshaped, it is neither of these:
+            lines += [f" if base is not None and (base is {fixed[0]}_ or base is {fixed[0]}_.base):"]
+            lines += [f"  out.version = {fixed[0]}.version", "  out.is_view = True"]
+            lines += ["  if len(out.version) == 1: out.version.append('viewed')"]
+        need = [f"{n}_from is not None" for n in recorded]
+        need += [f"any([t.requires_grad for t in {rest}])"] if rest and self.joint else []
+        if need:
+            edges = [f"{n}_from" if n in recorded else "None" for n in fixed]
+            edges += [f"*[(t.node or t) if t.requires_grad else None for t in {rest}]" for _ in star]
+            kept = [{"y": "same(out)"}.get(n, n) for n in self.kept]  # y without its node: no reference cycle
+            count = "({0}.version[0] if isinstance({0}, Tensor) else 0)"
+            counts = ["out.version[0]" if n == "y" else count.format(n) for n in self.kept if n not in ("aux", rest)]
+            counts += [f"sum([t.version[0] for t in {rest}])"] if rest in self.kept else []
+            lines += [f" if ({' or '.join(need)}) and mode.enabled:", "  out.requires_grad = True"]
+            lines += [f"  out.node = Node(record, ({', '.join(edges)},), ({''.join(k + ', ' for k in kept)}),"]
+            lines += [f"   {' + '.join(counts) or 0}, out.array.shape)"]
+            again = [count.format(f"saved[{k}]") for k, n in enumerate(self.kept) if n not in ("aux", rest)]
+            again += [f"sum([t.version[0] for t in saved[{self.kept.index(rest)}]])"] if rest in self.kept else []
+            self.versions = eval(f"lambda saved: {' + '.join(again) or 0}", self.scope)
+        exec("\n".join([*lines, " return out"]), self.scope)
+        return self.scope[self.name]  # type: ignore[return-value]
 
 
 def op(forward: Callable | None = None, *, view: bool = False, aux: bool = False) -> Any:
@@ -101,110 +165,26 @@ def op(forward: Callable | None = None, *, view: bool = False, aux: bool = False
     """
     if forward is None:
         return functools.partial(op, view=view, aux=aux)
-    record = Op(forward)
-    scope = {"Tensor": Tensor, "Node": Node, "mode": mode, "SILENT": SILENT, "hush": hush, "unhush": unhush, "record": record,
-             "forward": forward, "explained": _explained}  # fmt: skip
-    call = functools.wraps(forward)(_written_out(record, scope, view, aux))
+    record = Op(forward, view, aux)
+    call = functools.wraps(forward)(record.written_out())
 
     def vjp(**functions: Callable) -> None:
         """`mul.vjp(a=lambda g, b: g * b, ...)`: a function for each argument that has a gradient."""
         record.vjps = [(record.names.index(name), record.reads(f, 1)) for name, f in functions.items()]
-        scope["node"] = _node_maker(record, scope)
+        call.__code__ = record.written_out().__code__
 
     def joint_vjp(function: Callable) -> Callable:
-        """`@bias_relu.joint_vjp`: one function (g, needed, ...) for all arguments, where they share their
-        work.
+        """`@bias_relu.joint_vjp`: one function (g, needed, ...) for all arguments, that share their work.
 
         It returns a gradient for each argument. needed[k] is False when nobody asks for it, else True, or the
         array that the gradient may be written into.
         """
         record.joint = record.reads(function, 2)
-        scope["node"] = _node_maker(record, scope)
+        call.__code__ = record.written_out().__code__
         return function
 
     call.op, call.vjp, call.joint_vjp = record, vjp, joint_vjp  # type: ignore[attr-defined]
     return call
-
-
-def _written_out(record: Op, scope: dict, view: bool, aux: bool) -> Callable:
-    """The Python text of an operation, with its loop over arguments unrolled. For mul:
-
-    def mul(a, b):
-        need = False
-        a_ = a
-        if isinstance(a, Tensor):
-            a_ = a.array
-            need |= a.requires_grad
-        ... the same for b ...
-        token = hush(SILENT)
-        try:
-            y = forward(a_, b_)
-        except (TypeError, ValueError, IndexError) as error:
-            raise explained(record.name, (a, b), error) from error
-        finally:
-            unhush(token)
-        out = Tensor(y)
-        if need and mode.enabled and node:
-            out.requires_grad, out.node = True, node(out, None, a, b)
-        return out
-    """
-    fixed = record.names[:-1] if record.variadic else record.names
-    star = [f"*{record.names[-1]}"] if record.variadic else []
-    lines = [f"def {record.name}({', '.join(fixed + star)}):", " need = False"]
-    for name in fixed:
-        lines += [f" {name}_ = {name}", f" if isinstance({name}, Tensor):", f"  {name}_ = {name}.array"]
-        lines += [f"  if {name}.requires_grad: need = True"]
-    unwrapped = [f"{name}_" for name in fixed]
-    if record.variadic:
-        rest = record.names[-1]
-        lines += [f" need = need or any([t.requires_grad for t in {rest}])"]
-        unwrapped += [f"*[t.array for t in {rest}]"]
-    args = ", ".join(fixed + star)
-    lines += [" token = hush(SILENT)", " try:", f"  y = forward({', '.join(unwrapped)})"]
-    lines += [" except (TypeError, ValueError, IndexError) as error:"]
-    lines += [f"  raise explained(record.name, ({args},), error) from error", " finally:", "  unhush(token)"]
-    lines += [" y, aux = y"] if aux else []
-    lines += [" out = Tensor(y)"]
-    if view:
-        lines += [
-            " base = out.array.base",  # of a copy that was reshaped, it is neither
-            f" if base is not None and (base is {fixed[0]}_ or base is {fixed[0]}_.base):",
-            f"  out.version = {fixed[0]}.version",
-            "  out.is_view = True",
-        ]
-        lines += ["  if len(out.version) == 1: out.version.append('viewed')"]
-    lines += [" if need and mode.enabled and node:", "  out.requires_grad = True"]
-    lines += [f"  out.node = node(out, {'aux' if aux else None}, {args})", " return out"]
-    scope["node"] = None
-    exec("\n".join(lines), scope)
-    return scope[record.name]
-
-
-def _node_maker(record: Op, scope: dict) -> Callable:
-    """The text that records a node: the edges of all arguments, what the vjps keep, and the versions of that.
-    For mul:
-
-    def node(out, aux, a, b):
-        return Node(record, (edge of a, edge of b), (b, a), b.version[0] + a.version[0], out.array.shape)
-    """
-    fixed = record.names[:-1] if record.variadic else record.names
-    rest = record.names[-1] if record.variadic else None
-    differentiable = range(len(fixed)) if record.joint else {position for position, _ in record.vjps}
-    edge = "(({0}.node or {0}) if isinstance({0}, Tensor) and {0}.requires_grad else None)"
-    edges = "".join(edge.format(n) + ", " if k in differentiable else "None, " for k, n in enumerate(fixed))
-    edges += f"*[{edge.format('t')} for t in {rest}]" if rest else ""
-    scope["same"] = Tensor.detach  # y is kept without its node, and rebuilt at backward: no reference cycle
-    saved = "".join({"y": "same(out), "}.get(name, f"{name}, ") for name in record.kept)
-    text = f"def node(out, aux, {', '.join(fixed)}{f', *{rest}' if rest else ''}):\n saved = ({saved})\n"
-    exec(text + f" return Node(record, ({edges}), saved, record.versions(saved), out.array.shape)", scope)
-    count = "(saved[{0}].version[0] if isinstance(saved[{0}], Tensor) else 0)"
-    counts = [
-        f"sum([t.version[0] for t in saved[{k}]])" if name == rest else count.format(k)
-        for k, name in enumerate(record.kept)
-        if name != "aux"
-    ]
-    record.versions = eval(f"lambda saved: {' + '.join(counts) or 0}", scope)
-    return scope["node"]
 
 
 def _explained(name: str, args: tuple, error: Exception) -> Exception:

@@ -253,20 +253,18 @@ def full(shape: tuple[int, ...], value: Any, numpy_dtype: np.dtype, where: devic
     return a
 
 
-try:  # what `with np.errstate(all="ignore")` does, at a tenth of its cost: it is entered at every operation
+# Arithmetic follows IEEE 754 without warnings, as in PyTorch: `token = hush(SILENT)` ... `unhush(token)` is what
+# `with np.errstate(all="ignore")` does, at a tenth of its cost, because every operation enters it.
+try:
     from numpy._core.umath import _extobj_contextvar, _make_extobj  # type: ignore[attr-defined]
 
-    _silent = _make_extobj(all="ignore")
-
-    def hush() -> Any:
-        """Arithmetic follows IEEE 754 without warnings, as in PyTorch, until `unhush(token)`."""
-        return _extobj_contextvar.set(_silent)
-
-    unhush = _extobj_contextvar.reset
+    SILENT = _make_extobj(all="ignore")
+    hush, unhush = _extobj_contextvar.set, _extobj_contextvar.reset
 except ImportError:  # another NumPy keeps this elsewhere
+    SILENT = dict.fromkeys(("divide", "over", "under", "invalid"), "ignore")
 
-    def hush() -> Any:
-        return np.seterr(all="ignore")
+    def hush(state: Any) -> Any:
+        return np.seterr(**state)
 
     def unhush(token: Any) -> None:
         np.seterr(**token)
