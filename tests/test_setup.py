@@ -5,11 +5,14 @@ Nothing here reaches a package index: programs are stand-ins on PATH, packages a
 
 import hashlib
 import importlib.util
+import io
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -248,6 +251,29 @@ def test_gpu_without_cupy_is_an_error(environment, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(environment.SetupError, match=r"CuPy is not installed .*cupy-cuda13x\[ctk\]"):
         environment.main(["gpu"])
+
+
+# ---- which torch
+
+
+@pytest.mark.parametrize(
+    ("needs", "reachable", "helps", "said"),
+    [
+        (["sympy"], False, False, ""),
+        (["sympy", "nvidia-cublas==13.1"], True, True, ""),
+        (["sympy", "nvidia-cublas==13.1"], False, False, "torch==2.13.0 comes with CUDA packages"),
+    ],
+    ids=["a CPU build is at hand", "PyTorch's index helps", "PyTorch's index is out of reach"],
+)
+def test_torch_without_cuda_where_possible(environment, monkeypatch, capsys, needs, reachable, helps, said):
+    report = json.dumps({"install": [{"metadata": {"name": "torch", "requires_dist": needs}}]})
+    monkeypatch.setattr(environment, "run_pip", lambda *arguments: (0, f"WARNING: a word first\n{report}"))
+    if reachable:
+        monkeypatch.setattr(urllib.request, "urlopen", lambda address, timeout: io.BytesIO())
+    else:
+        monkeypatch.setattr(environment, "TORCH_CPU", "http://127.0.0.1:9")
+    assert environment.torch_index() == (["--extra-index-url", environment.TORCH_CPU] if helps else [])
+    assert said in capsys.readouterr().err
 
 
 # ---- the requirement files
