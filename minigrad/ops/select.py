@@ -1,5 +1,6 @@
-"""Choosing between values, elementwise. What decides (a mask, which operand is larger) is piecewise constant, so the
-gradients below use it as a raw array; a gradient that is not chosen is 0, even where the one passed on is inf or nan.
+"""Choosing between values, elementwise. What decides (a mask, which operand is larger) is piecewise constant,
+so the gradients below use it as a raw array; a gradient that is not chosen is 0, even where the one passed on
+is inf or nan.
 """
 
 from __future__ import annotations

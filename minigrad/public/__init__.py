@@ -5,4 +5,4 @@ of `minigrad.ops`, which see one dtype and non-negative tuples. `@public` puts a
 `minigrad.name`, `@method` makes it a method of Tensor too; `EXPORTS` is what `import minigrad` shows.
 """
 
-from . import arithmetic, conversion, creation, elementwise, printing, reductions, shapes
+from . import arithmetic, conversion, creation, elementwise, printing, reductions, sampling, shapes

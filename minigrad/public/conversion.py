@@ -1,4 +1,4 @@
-"""Into other types and places, and out of minigrad: `to`, `float`, `cpu`, `clone`, `numpy`, `item`, `tolist`."""
+"""Into other types and places, and out of minigrad: to, float, cpu, clone, numpy, item, tolist."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..backend import CPU, as_dtype, dtype, on_device, resolve_device
 from ..tensor import Tensor
 from .register import EXPORTS, method, public
 
-# ------------------------------------------------------------------------------------------------ another type or place
+# -------------------------------------------------------------------------------------- another type or place
 
 
 def cast(x: Tensor, d: dtype) -> Tensor:
@@ -59,8 +59,8 @@ def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, non_bloc
 def type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     """The tensor in another dtype; without one, the name of its type, like 'minigrad.FloatTensor'."""
     if dtype is None:
-        names = {"bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long",
-                 "float16": "Half", "bfloat16": "BFloat16", "float32": "Float", "float64": "Double"}  # fmt: skip
+        names = dict(bool="Bool", uint8="Byte", int8="Char", int16="Short", int32="Int", int64="Long")
+        names |= dict(float16="Half", bfloat16="BFloat16", float32="Float", float64="Double")
         return f"minigrad.{'cuda.' if self.is_cuda else ''}{names[self.dtype.name]}Tensor"
     return cast(self, as_dtype(dtype))
 
@@ -106,12 +106,12 @@ def clone(input: Tensor) -> Tensor:
     return ops.clone(input)
 
 
-# ----------------------------------------------------------------------------------------------------- leaving minigrad
+# ------------------------------------------------------------------------------------------- leaving minigrad
 
 
 @method
 def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
-    """The values as a numpy.ndarray on the same memory. force=True detaches and copies to the host where needed."""
+    """The values as a numpy.ndarray on the same memory. force=True detaches, and copies from a GPU."""
     if force:
         return backend.to_host(self.array)
     if self.requires_grad:
@@ -137,7 +137,7 @@ def item(self: Tensor) -> Any:
 
 @method
 def tolist(self: Tensor) -> Any:
-    """The values as nested lists of Python numbers; a number for a 0-d tensor. On a GPU this waits for the device."""
+    """The values as nested lists of numbers; a number for a 0-d tensor. On a GPU this waits for it."""
     array = backend.to_host(self.array)
     return (array.astype(np.float32) if self.dtype is backend.bfloat16 else array).tolist()
 

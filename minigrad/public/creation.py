@@ -14,7 +14,7 @@ from ..tensor import Tensor
 from .promote import dtype_of_number
 from .register import method, public
 
-# ------------------------------------------------------------------------------------------------------------ from data
+# -------------------------------------------------------------------------------------------------- from data
 
 
 def _finish(array: Any, requires_grad: bool) -> Tensor:
@@ -23,7 +23,7 @@ def _finish(array: Any, requires_grad: bool) -> Tensor:
 
 
 def _host_array(data: Any, dtype: Any) -> np.ndarray:
-    """Numbers, nested sequences of numbers or Tensors, or a numpy.ndarray, as a new array of torch's dtype for them."""
+    """Numbers, nested sequences of them, or an array, as a new array of the dtype torch gives them."""
     wanted = None if dtype is None else as_dtype(dtype).numpy
     if isinstance(data, (np.ndarray, np.generic)):
         as_dtype(data.dtype)  # refuses complex, objects and strings
@@ -97,7 +97,7 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     return tensor(data, dtype=dtype, device=device)
 
 
-# --------------------------------------------------------------------------------------------------------- from a shape
+# ----------------------------------------------------------------------------------------------- from a shape
 
 
 def shape_of(name: str, size: tuple) -> tuple[int, ...]:
@@ -145,7 +145,7 @@ def full(
 ) -> Tensor:
     """fill_value everywhere; its kind of number decides the dtype when none is given."""
     d = dtype_of_number(fill_value) if dtype is None else dtype
-    shape = shape_of("full", (size,) if isinstance(size, (tuple, list)) else (size,))
+    shape = shape_of("full", (size,))
     return filled(shape, fill_value, d, device, requires_grad)
 
 
