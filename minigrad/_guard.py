@@ -22,12 +22,12 @@ def check(names: tuple[str, ...] = NAMES) -> None:
     for name in names:
         ours = os.path.join(home, name)
         spec = find_spec(name)
-        origin = spec and spec.origin
-        if not origin:  # nothing, or a folder without __init__.py
+        if spec is None or spec.origin is None:  # nothing, or a folder without __init__.py
             raise ImportError(
                 f"minigrad's package '{name}' was not found; it belongs at {ours}: reinstall minigrad "
                 "(pip install --force-reinstall minigrad)"
             )
+        origin = spec.origin
         if os.path.dirname(os.path.realpath(origin)) != ours:
             raise ImportError(
                 f"the name '{name}' is taken by {origin}, which shadows minigrad's own package {ours}: "
@@ -35,7 +35,8 @@ def check(names: tuple[str, ...] = NAMES) -> None:
                 name=name,
                 path=origin,
             )
-        source = spec.loader.get_source(name)  # None where only byte code is installed: the place has to do
+        read = getattr(spec.loader, "get_source", None)
+        source = read(name) if read else None  # None where only byte code is installed: the place has to do
         if source is not None and MARK not in source:
             raise ImportError(
                 f"{origin} is another distribution's '{name}', installed over minigrad's: uninstall that one "
