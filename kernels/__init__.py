@@ -1,0 +1,27 @@
+"""What runs on the machine: C texts of the rules, and how one text runs on CUDA, on a CPU compiler, on NumPy.
+
+    Elementwise    one text, every element       (elementwise.py)
+    Rows           one text, every row: reductions and maps    (rows.py)
+    rules.py       the optimizers' texts, in historical order
+    layers.py      the layers' texts
+
+A text is read once (text.py), checked (check.py), and run by the machine that owns the arrays:
+interpreted.py on NumPy, compiled.py with a C++ compiler, cuda/ on a GPU.
+"""
+
+from kernels.elementwise import Elementwise
+from kernels.errors import KernelError
+from kernels.kernel import registry
+from kernels.machines import get_num_threads, machine, set_num_threads, use, why
+
+__minigrad__ = True  # tells minigrad that this `kernels` is its own (minigrad/_guard.py)
+__all__ = [
+    "Elementwise",
+    "KernelError",
+    "get_num_threads",
+    "machine",
+    "registry",
+    "set_num_threads",
+    "use",
+    "why",
+]

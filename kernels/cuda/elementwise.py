@@ -1,0 +1,88 @@
+"""An elementwise text as a cupy.ElementwiseKernel.
+
+CuPy writes the loop over elements; the text runs on locals that are read once before it and written once
+after it, as on the host: four loads and three stores for AdamW, where a body on CuPy's references would make
+seven and four. All parameters have concrete types and scalars come in an array of T, so nothing is ever
+converted, and a new learning rate compiles nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kernels.compiled import located
+from kernels.cuda.preamble import CUDA_NAME, preamble
+from kernels.dtypes import concrete
+from kernels.kernel import Variant
+from kernels.signature import Parameter
+
+
+def _cupy_name(p: Parameter) -> str:
+    """Raw parameters keep their names, the text indexes them; the others lend theirs to a local."""
+    return p.name if p.kind == "raw" else f"_{p.name}"
+
+
+def elementwise_kernel(variant: Variant, letters: Mapping[str, str]) -> Any:
+    """The cupy.ElementwiseKernel of one variant for one choice of types. Constructing it needs no GPU."""
+    import cupy
+
+    declared: dict[bool, list[str]] = {False: [], True: []}
+    before, after = [], []
+    for p in variant.parameters:
+        t = concrete(p.type, letters)
+        declared[p.output].append(f"{'raw ' * (p.kind == 'raw')}{t} {_cupy_name(p)}")
+        c = CUDA_NAME[t]
+        if p.output:
+            before.append(f"{c} {p.name}{f' = _{p.name}' * (p.name in variant.loaded)};")
+            after.append(f"_{p.name} = {p.name};")
+        elif p.kind != "raw":
+            before.append(f"const {c} {p.name} = _{p.name};")
+    for k, s in enumerate(variant.kernel.scalars):
+        if s in variant.scalars:
+            before.append(f"const T {s} = hp[{k}];")
+    if variant.scalars:
+        declared[False].append(f"raw {letters['T']} hp")
+    operation = "\n".join([*before, "{", located(variant) + "}", *after])
+    name = "_".join(
+        ["mg", variant.kernel.name, *sorted(variant.flags), *(letters[k] for k in sorted(letters))]
+    )
+    return cupy.ElementwiseKernel(
+        ", ".join(declared[False]),
+        ", ".join(declared[True]),
+        operation,
+        name,
+        no_return=True,
+        preamble=preamble(letters),
+        options=("--std=c++17",),
+    )
+
+
+def device_scalars(kernel: Any, scalars: Any, t: str) -> Any:
+    """The scalars as an array of T on the device: passed through, or uploaded."""
+    import cupy
+
+    packed = kernel.host_scalars(scalars)
+    if isinstance(packed, bytes):
+        packed = np.frombuffer(packed).astype(t)
+    if isinstance(packed, np.ndarray):
+        return cupy.asarray(packed.astype(t, copy=False))
+    if packed.dtype != t or packed.size != len(kernel.scalars):
+        raise TypeError(
+            f"kernel {kernel.name!r} wants {len(kernel.scalars)} scalars of {t}, "
+            f"not {packed.size} of {packed.dtype}"
+        )
+    return packed
+
+
+def launch(
+    made: Any, variant: Variant, letters: Mapping[str, str], arrays: Mapping[str, Any], scalars: Any
+) -> None:
+    """Run on device arrays, outputs included."""
+    args = [arrays[p.name] for p in variant.parameters if not p.output]
+    if variant.scalars:
+        args.append(device_scalars(variant.kernel, scalars, letters["T"]))
+    outputs = [arrays[p.name] for p in variant.outputs]
+    made(*args, *outputs)
