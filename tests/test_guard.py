@@ -24,7 +24,7 @@ def site(tmp_path):
 
 def run(site, *before, code=CHECK):
     path = [str(folder) for folder in (*before, site)]
-    command = [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {path}; {code}"]
+    command = [sys.executable, "-c", f"import sys; sys.path[:0] = {path}; {code}"]
     return subprocess.run(command, cwd=site.parent, capture_output=True, text=True, timeout=60)
 
 
