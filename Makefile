@@ -20,7 +20,8 @@ endif
 
 ifdef NOVENV
 PY    := $(or $(PYTHON),python3)
-setup  = tools/find-python "$(PY)" >/dev/null && "$(PY)" tools/environment.py check
+fits   = tools/find-python "$(PY)" >/dev/null
+setup  = $(fits) && "$(PY)" tools/environment.py check
 else
 PY    := .venv/bin/python
 setup  = found=$$(tools/find-python "$(PYTHON)") && "$$found" tools/environment.py $(if $(PYTHON),reinstall,install)
@@ -50,9 +51,9 @@ test-slow: ## the slow tests
 	$(PY) -m pytest -q -m "slow and not gpu" $(ARGS)
 
 test-gpu: ## the tests that need a CUDA GPU; without one it says so and succeeds
-	@$(setup) $(test_sets)
+	@$(if $(NOVENV),$(fits),$(setup) $(test_sets))
 	@$(PY) tools/environment.py gpu; case $$? in \
-	  0) echo '$(PY) -m pytest -q -m gpu $(ARGS)'; $(PY) -m pytest -q -m gpu $(ARGS);; \
+	  0) $(if $(NOVENV),$(setup) $(test_sets) &&) $(PY) -m pytest -q -m gpu $(ARGS);; \
 	  3) ;; \
 	  *) exit 1;; \
 	esac

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+SETS = "core extras test cuda"
 TARGETS = {"train", "test", "test-slow", "lint", "bench", "test-gpu", "help", "clean"}
 
 
@@ -144,6 +145,7 @@ def test_test_gpu(checkout, answer, status, tests):
     python = recorder(checkout, codes=f'case "$2" in gpu) {answer};; esac')
     assert call("make", "test-gpu", "NOVENV=1", f"PYTHON={python}", cwd=checkout)[0] == status
     assert ("-m pytest -q -m gpu" in asked(checkout)) == tests
+    assert (f"tools/environment.py check {SETS}" in asked(checkout)) == tests  # only a GPU needs the packages
 
 
 def test_novenv_names_what_is_missing(environment, monkeypatch):
