@@ -61,6 +61,7 @@ _ERF_FAR = (
     0.00020206546469125897,
 )
 _erf64 = np.frompyfunc(math.erf, 1, 1)
+_erfc64 = np.frompyfunc(math.erfc, 1, 1)
 
 
 def _erf(x: Any) -> Any:
@@ -80,6 +81,10 @@ def _erf(x: Any) -> Any:
     return np.where(np.abs(x) < np.float32(1), near, np.where(np.isnan(x), x, far))
 
 
+def _erfc(x: Any) -> Any:
+    return np.asarray(_erfc64(np.asarray(x, np.float64)), x.dtype)[()]
+
+
 FUNCTIONS: dict[str, Function] = {
     **{name: Function(1, getattr(np, name)) for name in "sqrt exp log tanh floor ceil sin cos tan".split()},
     **{name: Function(1, getattr(np, name)) for name in "sinh cosh log1p expm1 log2 exp2".split()},
@@ -87,6 +92,7 @@ FUNCTIONS: dict[str, Function] = {
     "acos": Function(1, np.arccos),
     "atan": Function(1, np.arctan),
     "erf": Function(1, _erf),
+    "erfc": Function(1, _erfc),
     "round": Function(1, np.rint),
     "fabs": Function(1, np.abs),
     "pow": Function(2, np.power),

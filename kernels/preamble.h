@@ -81,7 +81,7 @@ LIBRARY(sqrt, sqrt) LIBRARY(floor, floor) LIBRARY(ceil, ceil) LIBRARY(round, rin
 LIBRARY(fabs, fabs) LIBRARY(abs, fabs)
 LIBRARY(sin, sin) LIBRARY(cos, cos) LIBRARY(tan, tan) LIBRARY(asin, asin) LIBRARY(acos, acos)
 LIBRARY(atan, atan) LIBRARY(sinh, sinh) LIBRARY(cosh, cosh) LIBRARY(log1p, log1p)
-LIBRARY(expm1, expm1) LIBRARY(log2, log2) LIBRARY(exp2, exp2)
+LIBRARY(expm1, expm1) LIBRARY(log2, log2) LIBRARY(exp2, exp2) LIBRARY(erfc, erfc)
 #undef LIBRARY
 static inline int32 abs(int32 x) { return x < 0 ? -x : x; }
 static inline int64 abs(int64 x) { return x < 0 ? -x : x; }

@@ -59,7 +59,7 @@ def _functions() -> str:
     )
     found = [_SELECTION.format(name=name, choice=choice) for name, choice in choices.items()]
     library = (
-        "sqrt exp log tanh erf floor ceil sin cos tan asin acos atan sinh cosh log1p expm1 log2 exp2 fabs"
+        "sqrt exp log tanh erf erfc floor ceil sin cos tan asin acos atan sinh cosh log1p expm1 log2 exp2 fabs"
     )
     spelled = {name: name for name in library.split()} | {"round": "rint"}
     for name, c in spelled.items():
