@@ -32,6 +32,7 @@ from .backend import bool_ as bool
 from .grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .public.register import EXPORTS
 from .tensor import Parameter, Size, Tensor
+from .threads import get_num_threads, set_num_threads
 
 globals().update(EXPORTS)  # add, sum, matmul, ...: the functions of the public face
 half, float, double, int, long, short = float16, float32, float64, int32, int64, int16

@@ -72,7 +72,7 @@ class Arena:
                 f"grad on {p.grad.device} for a parameter on {self.device}; move it with .to(device)"
             )
         p.slot.array[...] = p.grad.array
-        p.slot.version[0] += 1
+        p.slot.touch()
         p.grad = p.slot
 
     def move(self, where: device, numpy_dtype: Any) -> dict[str, Array]:

@@ -31,9 +31,12 @@ from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
+import numpy as np
+
 from .backend import SILENT, destination, device_of, dtype_of, hush, unhush
 from .grad_mode import mode
-from .tensor import Tensor
+from .tensor import UNCHANGED, Tensor
+from .unrolled import first_call, pullback_of, versions_of
 
 # --------------------------------------------------------------------------------------- operations and nodes
 
@@ -41,21 +44,18 @@ _clock = itertools.count()
 
 
 class Node:
-    """One recorded operation: the way from an output Tensor back to its inputs."""
+    """One recorded operation: the way from an output Tensor back to its inputs.
+
+    op      which operation
+    born    when: ages give the order of the backward pass
+    edges   for each argument that has a vjp: the Node it came from, a leaf Tensor, or None: no gradient flows
+    saved   what the vjps asked for (Op.kept); None once freed
+    seen    the versions of the Tensors in saved, added up: they only grow, so an equal sum means unchanged
+    shape   of the output
+    hooks   of register_hook on the output;  out: after retain_grad(), a weak reference to the output
+    """
 
     __slots__ = ("__weakref__", "born", "edges", "hooks", "op", "out", "saved", "seen", "shape")
-
-    def __init__(self, op: Op, edges: tuple, saved: tuple | None, seen: int, shape: tuple[int, ...]):
-        self.op, self.born, self.shape = op, next(_clock), shape
-        self.edges = (
-            edges  # per argument: the Node it came from, a leaf Tensor, or None where no gradient flows
-        )
-        self.saved = saved  # what the vjps asked for; None once freed
-        self.seen = (
-            seen  # versions of the saved Tensors, added up: they only grow, so an equal sum means unchanged
-        )
-        self.hooks: dict | None = None
-        self.out: Any = None  # after retain_grad(): a weak reference to the output
 
     def __repr__(self) -> str:
         return f"<{self.op.name}>"
@@ -65,92 +65,34 @@ class Op:
     """What is known of an operation: its forward, and how its gradients are made."""
 
     def __init__(self, forward: Callable, view: bool, aux: bool):
-        self.name = forward.__name__.strip("_")
-        self.view, self.aux = view, aux
+        self.name, self.view, self.aux = forward.__name__.strip("_"), view, aux
         parameters = list(inspect.signature(forward).parameters.values())
         self.names = [p.name for p in parameters]
         self.variadic = parameters[-1].kind is inspect.Parameter.VAR_POSITIONAL
         self.kept: list[str] = []  # the names that some vjp reads, in the order of `saved`
-        self.vjps: list[tuple[int, Callable]] = []  # (argument, function of g and saved)
-        self.joint: Callable | None = None  # one function of g, needed and saved, for all arguments
-        self.versions: Callable = len  # of saved -> the sum of its Tensors' versions
-        self.scope = {"Tensor": Tensor, "Node": Node, "mode": mode, "SILENT": SILENT, "hush": hush, "unhush": unhush}
-        self.scope |= {"forward": forward, "record": self, "explained": _explained, "same": Tensor.detach}
+        self.vjps: dict[str, Callable] = {}  # argument -> function of (g, saved), in the order of `edges`
+        self.pullbacks: tuple[Callable, ...] = ()  # the same functions
+        self.joint: Callable | None = None  # one function of (g, needed, saved) for all arguments
+        self.scope: dict[str, Any] = {
+            "Tensor": Tensor, "Node": Node, "mode": mode, "clock": _clock,
+            "SILENT": SILENT, "hush": hush, "unhush": unhush, "forward": forward, "record": self,
+            "explained": _explained, "same": Tensor.detach, "new": Tensor.__new__, "generic": np.generic,
+            "asarray": np.asarray, "UNCHANGED": UNCHANGED,
+        }  # fmt: skip
 
-    def reads(self, function: Callable, skip: int) -> Callable:
-        """The vjp as a function of (g, saved): `lambda g, y, b: ...` becomes f(g, saved[0], saved[2])."""
-        names = list(inspect.signature(function).parameters)
-        for name in names[skip:]:
+    def versions(self, saved: tuple) -> int:
+        """The versions of the Tensors in saved, added up."""
+        self.versions = versions_of(self, self.scope)  # type: ignore[method-assign]
+        return self.versions(saved)
+
+    def pullback(self, function: Callable, skip: int) -> Callable:
+        """Note what a vjp reads, beyond its first `skip` parameters; the vjp as a function of `saved`."""
+        for name in list(inspect.signature(function).parameters)[skip:]:
+            if name not in ("y", "aux", *self.names):
+                raise TypeError(f"{self.name}: a vjp asks for {name!r}, which the operation does not have")
             if name not in self.kept:
-                if name not in ("y", "aux", *self.names):
-                    raise TypeError(f"{self.name}: a vjp asks for {name!r}, which the operation does not have")
                 self.kept.append(name)
-        taken = "".join(f", saved[{self.kept.index(name)}]" for name in names[skip:])
-        given = ", ".join(names[:skip])
-        return eval(f"lambda {given}, saved: vjp({given}{taken})", {"vjp": function})
-
-    def written_out(self) -> Callable:
-        """The Python text of the operation, its loops over arguments unrolled. For mul it is
-
-        def mul(a, b):
-            a_, a_from = a, None
-            if isinstance(a, Tensor):
-                a_ = a.array
-                if a.requires_grad: a_from = a.node or a
-            ... the same for b ...
-            token = hush(SILENT)
-            try:
-                y = forward(a_, b_)
-            except (TypeError, ValueError, IndexError) as error:
-                raise explained('mul', (a, b), error) from error
-            finally:
-                unhush(token)
-            out = Tensor(y)
-            if (a_from is not None or b_from is not None) and mode.enabled:
-                saved = (b, a)
-                out.requires_grad = True
-                out.node = Node(record, (a_from, b_from), saved, version(b) + version(a), out.array.shape)
-            return out
-
-        where `record` is this Op and version(t) is `t.version[0] if isinstance(t, Tensor) else 0`.
-        """
-        fixed, rest = (self.names[:-1], self.names[-1]) if self.variadic else (self.names, None)
-        star = [f"*{rest}"] if rest else []
-        args = ", ".join(fixed + star)
-        recorded = [n for k, n in enumerate(fixed) if self.joint or k in [position for position, _ in self.vjps]]
-        lines = [f"def {self.name}({args}):"]
-        for n in fixed:
-            lines += [f" {n}_ = {n}", f" {n}_from = None"] if n in recorded else [f" {n}_ = {n}"]
-            lines += [f" if isinstance({n}, Tensor):", f"  {n}_ = {n}.array"]
-            lines += [f"  if {n}.requires_grad: {n}_from = {n}.node or {n}"] if n in recorded else []
-        arrays = [f"{n}_" for n in fixed] + [f"*[t.array for t in {rest}]" for _ in star]
-        lines += [" token = hush(SILENT)", " try:", f"  y = forward({', '.join(arrays)})"]
-        lines += [" except (TypeError, ValueError, IndexError) as error:"]
-        lines += [f"  raise explained({self.name!r}, ({args},), error) from error", " finally:", "  unhush(token)"]
-        lines += [" y, aux = y"] if self.aux else []
-        lines += [" out = Tensor(y)"]
-        if self.view:
-            lines += [" base = out.array.base"]  # of a copy that was reshaped, it is neither of these:
-            lines += [f" if base is not None and (base is {fixed[0]}_ or base is {fixed[0]}_.base):"]
-            lines += [f"  out.version = {fixed[0]}.version", "  out.is_view = True"]
-            lines += ["  if len(out.version) == 1: out.version.append('viewed')"]
-        need = [f"{n}_from is not None" for n in recorded]
-        need += [f"any([t.requires_grad for t in {rest}])"] if rest and self.joint else []
-        if need:
-            edges = [f"{n}_from" if n in recorded else "None" for n in fixed]
-            edges += [f"*[(t.node or t) if t.requires_grad else None for t in {rest}]" for _ in star]
-            kept = [{"y": "same(out)"}.get(n, n) for n in self.kept]  # y without its node: no reference cycle
-            count = "({0}.version[0] if isinstance({0}, Tensor) else 0)"
-            counts = ["out.version[0]" if n == "y" else count.format(n) for n in self.kept if n not in ("aux", rest)]
-            counts += [f"sum([t.version[0] for t in {rest}])"] if rest in self.kept else []
-            lines += [f" if ({' or '.join(need)}) and mode.enabled:", "  out.requires_grad = True"]
-            lines += [f"  out.node = Node(record, ({', '.join(edges)},), ({''.join(k + ', ' for k in kept)}),"]
-            lines += [f"   {' + '.join(counts) or 0}, out.array.shape)"]
-            again = [count.format(f"saved[{k}]") for k, n in enumerate(self.kept) if n not in ("aux", rest)]
-            again += [f"sum([t.version[0] for t in saved[{self.kept.index(rest)}]])"] if rest in self.kept else []
-            self.versions = eval(f"lambda saved: {' + '.join(again) or 0}", self.scope)
-        exec("\n".join([*lines, " return out"]), self.scope)
-        return self.scope[self.name]  # type: ignore[return-value]
+        return pullback_of(self, function, skip)
 
 
 def op(forward: Callable | None = None, *, view: bool = False, aux: bool = False) -> Any:
@@ -160,18 +102,17 @@ def op(forward: Callable | None = None, *, view: bool = False, aux: bool = False
     aux     the forward returns (y, aux), and vjps may ask for aux
 
     An operation takes all its arguments, positionally; what may be left out is the business of the public
-    face. The function that results is written out for its arguments, as `mul` would be by hand: see
-    `_written_out`.
+    face. How the call is made fast is the business of unrolled.py.
     """
     if forward is None:
         return functools.partial(op, view=view, aux=aux)
     record = Op(forward, view, aux)
-    call = functools.wraps(forward)(record.written_out())
+    call = functools.wraps(forward)(first_call(record, record.scope))
 
     def vjp(**functions: Callable) -> None:
         """`mul.vjp(a=lambda g, b: g * b, ...)`: a function for each argument that has a gradient."""
-        record.vjps = [(record.names.index(name), record.reads(f, 1)) for name, f in functions.items()]
-        call.__code__ = record.written_out().__code__
+        record.vjps = {name: record.pullback(f, 1) for name, f in functions.items()}
+        record.pullbacks = tuple(record.vjps.values())
 
     def joint_vjp(function: Callable) -> Callable:
         """`@bias_relu.joint_vjp`: one function (g, needed, ...) for all arguments, that share their work.
@@ -179,8 +120,7 @@ def op(forward: Callable | None = None, *, view: bool = False, aux: bool = False
         It returns a gradient for each argument. needed[k] is False when nobody asks for it, else True, or the
         array that the gradient may be written into.
         """
-        record.joint = record.reads(function, 2)
-        call.__code__ = record.written_out().__code__
+        record.joint = record.pullback(function, 2)
         return function
 
     call.op, call.vjp, call.joint_vjp = record, vjp, joint_vjp  # type: ignore[attr-defined]
@@ -310,34 +250,56 @@ def _run(
     asked: dict | None = None if targets is None else {t.node or t: None for t in targets}
     wanted = None if asked is None else _leading_to(outputs, asked)
     pending: dict[Any, Tensor] = {}  # node, or leaf that has hooks or was asked for -> its gradient so far
-    heap: list[tuple[int, Node]] = []  # youngest first; births are unique, so nodes are never compared
+    start = Node()
+    start.op, start.born, start.edges = _Start(seeds), next(_clock), tuple(y.node or y for y in outputs)
+    start.saved, start.hooks, start.out = (), None, None
+    pending[start] = seeds[0]
+    heap = [(-start.born, start)]  # youngest first; births are unique, so nodes are never compared
     token, before, mode.enabled = hush(SILENT), mode.enabled, create_graph
     try:
-        arrivals: Any = [(y.node or y, g) for y, g in zip(outputs, seeds, strict=True)]
-        while True:
-            for edge, g in arrivals:
-                if edge in pending:
-                    pending[edge] = add(
-                        pending[edge], g
-                    )  # never in place: two consumers may hold one gradient
-                elif type(edge) is Node:
-                    pending[edge] = g
-                    heappush(heap, (-edge.born, edge))
-                elif asked is None and edge.hooks is None:
-                    _accumulate(edge, g, create_graph)
-                else:
-                    pending[edge] = g
-            if not heap:
-                break
+        while heap:
             node = heappop(heap)[1]
             g = pending.pop(node)
+            record, edges = node.op, node.edges
+            saved = node.saved
+            if saved or saved is None:
+                saved = _checked(node, create_graph)
             if node.hooks is not None:
                 g = _hooked(node.hooks, g)
             if node.out is not None and (out := node.out()) is not None:
                 _accumulate(out, g, create_graph)
             if asked is not None and node in asked:
                 asked[node] = g
-            arrivals = _vjps(node, g, wanted, create_graph, sum_to)
+            pullbacks = record.pullbacks
+            if record.joint is not None:
+                pullbacks = record.joint(g, [_place(edge, wanted, create_graph) for edge in edges], saved)
+            for edge, pullback in zip(edges, pullbacks):
+                if edge is None or pullback is None or (wanted is not None and edge not in wanted):
+                    continue
+                if type(edge) is Node:
+                    d = pullback(g, saved) if record.joint is None else pullback
+                    if d.array.shape != edge.shape:
+                        d = sum_to(d, edge.shape)  # here, and for leaves below, broadcasting is undone
+                    if edge in pending:
+                        pending[edge] = add(
+                            pending[edge], d
+                        )  # never in place: two consumers may hold one gradient
+                    else:
+                        pending[edge] = d
+                        heappush(heap, (-edge.born, edge))
+                else:
+                    if record.joint is not None:
+                        d = pullback
+                    elif edge.slot is None or edge.grad is not None:
+                        d = pullback(g, saved)
+                    else:
+                        d = _into(_place(edge, wanted, create_graph), pullback, g, saved)
+                    if d.array.shape != edge.array.shape:
+                        d = sum_to(d, edge.array.shape)
+                    if asked is None and edge.hooks is None:
+                        _accumulate(edge, d, create_graph)
+                    else:
+                        pending[edge] = add(pending[edge], d) if edge in pending else d
             if not retain:
                 node.saved, node.edges = None, ()
         for leaf, g in pending.items():
@@ -352,10 +314,17 @@ def _run(
     return [] if asked is None else [asked[t.node or t] for t in targets or ()]
 
 
-def _vjps(
-    node: Node, g: Tensor, wanted: set | None, create_graph: bool, sum_to: Callable
-) -> list[tuple[Node | Tensor, Tensor]]:
-    """(edge, gradient) for every input of a node that wants one: those in `wanted`, or all."""
+class _Start:
+    """What stands in place of an operation above the outputs: it hands each its gradient."""
+
+    name, kept, pullbacks = "backward", (), ()
+
+    def __init__(self, seeds: list[Tensor]):
+        self.joint = lambda g, needed, saved: seeds
+
+
+def _checked(node: Node, create_graph: bool) -> tuple:
+    """What a node's vjps asked for, if it is still there and unchanged; y as a Tensor of that node."""
     record, saved = node.op, node.saved
     if saved is None:
         raise RuntimeError(
@@ -372,47 +341,27 @@ def _vjps(
         y = saved[k].detach()
         y.node, y.requires_grad = node, create_graph
         saved = (*saved[:k], y, *saved[k + 1 :])
-    found: list[tuple[Node | Tensor, Tensor]] = []
-    if record.joint is not None:
-        needed = [_place(e, wanted, create_graph) if e is not None else False for e in node.edges]
-        for edge, need, d in zip(node.edges, needed, record.joint(g, needed, saved), strict=True):
-            if edge is not None and need is not False and d is not None:
-                found.append((edge, d if d.array.shape == edge_shape(edge) else sum_to(d, edge_shape(edge))))
-        return found
-    for position, vjp in record.vjps:
-        edge = node.edges[position]
-        if edge is None or (wanted is not None and edge not in wanted):
-            continue
-        if type(edge) is Node:
-            d = vjp(g, saved)
-            shape = edge.shape
-        else:
-            place = _place(edge, wanted, create_graph)
-            shape = edge.array.shape
-            if place is True:
-                d = vjp(g, saved)
-            else:  # a product of that shape may be written straight into the leaf's slot
-                destination.array = place
-                try:
-                    d = vjp(g, saved)
-                    if d.array.shape != shape:
-                        d = sum_to(d, shape)
-                    if destination.array is None and d.array is not place:
-                        d = Tensor(d.array.copy())  # it was computed from what now lies in the slot
-                finally:
-                    destination.array = None
-        if d.array.shape != shape:
-            d = sum_to(d, shape)
-        found.append((edge, d))
-    return found
+    return saved
 
 
-def edge_shape(edge: Node | Tensor) -> tuple[int, ...]:
-    return edge.shape if type(edge) is Node else edge.array.shape  # type: ignore[union-attr]
+def _into(place: Any, pullback: Callable, g: Tensor, saved: tuple) -> Tensor:
+    """A pullback whose product may be written straight into a leaf's place in the arena."""
+    if place is True:
+        return pullback(g, saved)
+    destination.array = place
+    try:
+        d = pullback(g, saved)
+        if destination.array is None and d.array is not place:
+            d = Tensor(d.array.copy())  # it was computed from what now lies in the leaf's place
+    finally:
+        destination.array = None
+    return d
 
 
 def _place(edge: Any, wanted: set | None, create_graph: bool) -> Any:
     """False: no gradient wanted. An array: a leaf's first contribution may be written there. Else True."""
+    if edge is None:
+        return False
     if wanted is not None:
         return edge in wanted
     if (
@@ -460,11 +409,11 @@ def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
             leaf.grad = leaf.grad.detach() + g
         else:
             leaf.grad.array += g.array
-            leaf.grad.version[0] += 1
+            leaf.grad.touch()
     elif leaf.slot is None:
         leaf.grad = Tensor(g.array.copy())  # g may be held by others too
     else:
         if g.array is not leaf.slot.array:
             leaf.slot.array[...] = g.array
-        leaf.slot.version[0] += 1
+        leaf.slot.touch()
         leaf.grad = leaf.slot

@@ -4,7 +4,7 @@
     requires_grad   whether gradients are wanted for it
     node            the recorded operation that made it; None for a leaf (a parameter, or data)
     grad            for a leaf: the gradient that backward() accumulates, a Tensor
-    version         [count of in-place changes], one list shared by all views of the same memory
+    version         (count of in-place changes,), one list shared by all views of the same memory
 
 Arithmetic, printing and the many methods of a Tensor are attached by the public face (minigrad/public), with
 PyTorch's names; this file has what every Tensor needs: its attributes, backward, hooks, and the rules of
@@ -25,16 +25,19 @@ from . import backend
 from .backend import Array, device, dtype, dtype_of
 
 
+_generic = np.generic
+UNCHANGED = (0,)  # the version of a tensor until its first change or view
+
+
 class Tensor:
     """An array with a gradient. Made by `mg.tensor(...)` and the other creation functions."""
 
-    requires_grad = False
-    node: Any = None
+    # What every operation reads or writes is in slots; the rest, which few tensors have, falls back on the class
+    __slots__ = ("__dict__", "__weakref__", "array", "node", "requires_grad", "version")
+
     grad: Tensor | None = None
     hooks: dict | None = None  # of a leaf; those of other tensors stand at their node
-    arena: Any = (
-        None  # of a parameter that an optimizer trains: the buffer that holds it (minigrad/arena.py),
-    )
+    arena: Any = None  # of a parameter that an optimizer trains: the buffer that holds it (minigrad/arena.py),
     offset = stop = 0  # from where to where in it (pads included),
     slot: Tensor | None = None  # and where its gradient goes
     is_view = False
@@ -45,10 +48,12 @@ class Tensor:
         def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self, array: Array):
-        if isinstance(array, np.generic):  # NumPy turns 0-d results into scalars
+        if isinstance(array, _generic):  # NumPy turns 0-d results into scalars
             array = np.asarray(array)
         self.array = array
-        self.version = [0]
+        self.node: Any = None
+        self.requires_grad = False
+        self.version: Any = UNCHANGED
 
     # --------------------------------------------------------------------------------------------- attributes
 
@@ -95,7 +100,7 @@ class Tensor:
         if tuple(value.shape) != tuple(self.shape):
             raise ValueError(f"data: shape {tuple(value.shape)} into a tensor of shape {tuple(self.shape)}")
         self.array[...] = backend.to_device(value.array, self.device)
-        self.version[0] += 1
+        self.touch()
 
     def __len__(self) -> int:
         if not self.array.ndim:
@@ -128,7 +133,7 @@ class Tensor:
     def detach(self) -> Tensor:
         """The same memory, outside the graph."""
         out = Tensor(self.array)
-        out.version, out.is_view = self.version, True
+        out.version, out.is_view = self.shared_version(), True
         return out
 
     def detach_(self) -> Tensor:
@@ -165,6 +170,16 @@ class Tensor:
 
     # -------------------------------------------------------------------------------------- changing in place
 
+    def touch(self) -> None:
+        """Count a change in place: graphs that still need the old values will refuse to go on."""
+        self.shared_version()[0] += 1
+
+    def shared_version(self) -> list:
+        """The version as a list, for views of the same memory to share."""
+        if self.version.__class__ is tuple:
+            self.version = [0]
+        return self.version
+
     def changed(self, result: Tensor, name: str) -> Tensor:
         """Take over the value of `result`, for an in-place operation; every in-place method ends here.
 
@@ -195,11 +210,11 @@ class Tensor:
                 )
             if result.array.dtype != self.array.dtype:
                 result = result.to(self.dtype)
-            self.version[0] += 1
+            self.touch()
             self.array, self.node, self.requires_grad = result.array, result.node, result.requires_grad
             return self
         self.array[...] = result.array
-        self.version[0] += 1
+        self.touch()
         return self
 
     def __deepcopy__(self, memo: dict) -> Tensor:

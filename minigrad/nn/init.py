@@ -55,7 +55,7 @@ def _fill(tensor: Tensor, values: Any) -> Tensor:
     """Put host values into a tensor, outside any graph."""
     array = tensor.array
     array[...] = to_device(np.asarray(values, array.dtype), device_of(array)) if np.ndim(values) else values
-    tensor.version[0] += 1
+    tensor.touch()
     return tensor
 
 

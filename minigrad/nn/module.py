@@ -231,7 +231,7 @@ class Module(Hooks):
             else:
                 p.grad = p.grad.detach()
                 p.grad.array.fill(0)
-                p.grad.version[0] += 1
+                p.grad.touch()
 
     def apply(self, fn: Callable[[Module], Any]) -> Module:
         """fn(module) for every module below, then for this one: for initialisation."""

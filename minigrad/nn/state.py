@@ -76,5 +76,5 @@ def load_state(module: Module, state: Mapping[str, Any], strict: bool, assign: b
             value = state[name]
             array = value.array if isinstance(value, Tensor) else value
             target.array[...] = to_device(array, device_of(target.array))
-            target.version[0] += 1
+            target.touch()
     return IncompatibleKeys(missing, unexpected)

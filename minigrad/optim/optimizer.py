@@ -155,7 +155,7 @@ class Optimizer:
                 else:
                     p.grad = p.grad.detach()
                     p.grad.array.fill(0)
-                    p.grad.version[0] += 1
+                    p.grad.touch()
 
     # ------------------------------------------------------------------------------------------------- a step
 

@@ -7,6 +7,7 @@ from typing import Any
 from .. import ops
 from ..backend import get_default_dtype
 from ..tensor import Tensor
+from ..unrolled import first_call
 from .promote import operands, result_type
 from .register import alias, in_place, method, public
 
@@ -68,18 +69,15 @@ alias(neg, "negative")
 def operator(name: str, fast: Any, general: Any, *, reflected: bool = True, inplace: bool = True) -> None:
     """Attach __name__, __rname__ and __iname__: straight to the operation for two tensors of one dtype."""
 
-    def forward(self: Tensor, other: Any) -> Tensor:
-        if isinstance(other, Tensor) and other.array.dtype is self.array.dtype:
-            return fast(self, other)
-        return general(self, other)
-
     def backward(self: Tensor, other: Any) -> Tensor:
         return general(other, self)
 
     def changing(self: Tensor, other: Any) -> Tensor:
         return self.changed(general(self, other), f"__i{name}__")
 
-    setattr(Tensor, f"__{name}__", forward)
+    if hasattr(fast, "op"):  # an operation: its own text takes two tensors of one dtype
+        fast = first_call(fast.op, fast.op.scope | {"general": general}, "general")
+    setattr(Tensor, f"__{name}__", fast)
     if reflected:
         setattr(Tensor, f"__r{name}__", backward)
     if inplace:

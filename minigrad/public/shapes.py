@@ -37,7 +37,7 @@ def view(self: Tensor, *sizes: Any, size: Any = ()) -> Tensor:
     """The same memory in another shape; one size may be -1. ValueError where the layout does not allow it."""
     shape = _filled_in("view", sizes_of("view", sizes or size), self.array.size)
     y = ops.reshape(self, shape)
-    if y.version is not self.version and self.array.size:
+    if not y.is_view and self.array.size:
         raise ValueError(
             f"view: shape {shape} does not fit the layout of this tensor (shape {tuple(self.shape)}, strides "
             f"{self.stride()}); use reshape(), which copies"

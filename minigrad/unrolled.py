@@ -1,0 +1,126 @@
+"""Operations as Python text: what makes recording cost a microsecond.
+
+The meaning of calling an operation stands in autograd.py: unwrap the Tensors, run the forward, wrap the
+result, and record a Node if somebody wants gradients. Written as loops over arguments that would take three
+times as long as the arithmetic on a small array. So the text is written out for each operation, at its first
+call, with its loops unrolled; for mul it is
+
+    def mul(a, b):
+        a_, a_from = a, None
+        if isinstance(a, Tensor):
+            a_ = a.array
+            if a.requires_grad: a_from = a.node or a
+        ... the same for b ...
+        token = hush(SILENT)
+        try:
+            y = forward(a_, b_)
+        except (TypeError, ValueError, IndexError) as error:
+            raise explained('mul', (a, b), error) from error
+        finally:
+            unhush(token)
+        out = Tensor(y)                                                  # without the call
+        if (a_from is not None or b_from is not None) and mode.enabled:
+            out.requires_grad = True
+            out.node = Node(record, (a_from, b_from), (b, a),            # without the call
+                            version(b) + version(a), out.array.shape)
+        return out
+
+where version(t) is `t.version[0] if isinstance(t, Tensor) else 0`. An error inside carries the operation,
+shapes and types (`explained`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+_VERSION = "({0}.version[0] if isinstance({0}, Tensor) else 0)"
+
+
+def call_of(op: Any, scope: dict, general: str | None = None) -> Callable:
+    """The function that runs and records an operation (an autograd.Op), made in `scope`.
+
+    With `general`, the text of an operator such as __mul__: two Tensors of one dtype are taken here, anything
+    else is handed to the function of that name in `scope`.
+    """
+    name = f"__{op.name}__" if general else op.name
+    fixed, rest = (op.names[:-1], op.names[-1]) if op.variadic else (op.names, None)
+    star = [f"*{rest}"] if rest else []
+    args = ", ".join(fixed + star)
+    recorded = fixed if op.joint else list(op.vjps)
+    lines = [f"def {name}({args}):"]
+    if general:
+        a, b = fixed
+        lines += [f" if not isinstance({b}, Tensor): return {general}({args})"]
+        lines += [f" {a}_, {b}_ = {a}.array, {b}.array"]
+        lines += [f" if {a}_.dtype is not {b}_.dtype: return {general}({args})"]
+        lines += [f" {n}_from = ({n}.node or {n}) if {n}.requires_grad else None" for n in recorded]
+    else:
+        for n in fixed:
+            lines += [f" {n}_ = {n}", f" {n}_from = None"] if n in recorded else [f" {n}_ = {n}"]
+            lines += [f" if isinstance({n}, Tensor):", f"  {n}_ = {n}.array"]
+            lines += [f"  if {n}.requires_grad: {n}_from = {n}.node or {n}"] if n in recorded else []
+    arrays = [f"{n}_" for n in fixed] + [f"*[t.array for t in {rest}]" for _ in star]
+    lines += [" token = hush(SILENT)", " try:", f"  y = forward({', '.join(arrays)})"]
+    lines += [" except (TypeError, ValueError, IndexError) as error:"]
+    lines += [f"  raise explained({op.name!r}, ({args},), error) from error", " finally:", "  unhush(token)"]
+    lines += [" y, aux = y"] if op.aux else []
+    lines += [" if isinstance(y, generic): y = asarray(y)", " out = new(Tensor)", " out.array = y"]
+    lines += [" out.node = None", " out.requires_grad = False", " out.version = UNCHANGED"]
+    if op.view:
+        lines += [" base = y.base"]  # of a copy that was reshaped, it is neither of these:
+        lines += [f" if base is not None and (base is {fixed[0]}_ or base is {fixed[0]}_.base):"]
+        lines += [f"  out.version = {fixed[0]}.shared_version()", "  out.is_view = True"]
+        lines += ["  if len(out.version) == 1: out.version.append('viewed')"]
+    need = [f"{n}_from is not None" for n in recorded]
+    need += [f"any([t.requires_grad for t in {rest}])"] if rest and op.joint else []
+    if need:
+        edges = [f"{n}_from" for n in recorded]
+        edges += [f"*[(t.node or t) if t.requires_grad else None for t in {rest}]" for _ in star]
+        kept = [{"y": "same(out)"}.get(n, n) for n in op.kept]  # y without its node: no reference cycle
+        lines += [f" if ({' or '.join(need)}) and mode.enabled:", "  out.requires_grad = True"]
+        lines += ["  out.node = node = new(Node)", "  node.op = record", "  node.born = next(clock)"]
+        lines += [
+            f"  node.edges = ({', '.join(edges)},)",
+            f"  node.saved = ({''.join(k + ', ' for k in kept)})",
+        ]
+        lines += [f"  node.seen = {_versions(op, lambda k, n: 'out' if n == 'y' else n)}"]
+        lines += ["  node.shape = y.shape", "  node.hooks = node.out = None"]
+    exec("\n".join([*lines, " return out"]), scope)
+    return scope[name]
+
+
+def first_call(op: Any, scope: dict, general: str | None = None) -> Callable:
+    """A function that becomes `call_of(...)` when it is first called: by then all vjps are known."""
+
+    def become(*args: Any) -> Any:
+        call.__code__ = call_of(op, scope, general).__code__
+        return call(*args)
+
+    scope["become"] = become
+    exec("def call(*args): return become(*args)", scope)
+    call = scope["call"]
+    return call
+
+
+def versions_of(op: Any, scope: dict) -> Callable:
+    """The function of `saved` that adds up the versions of its Tensors."""
+    return eval(f"lambda saved: {_versions(op, lambda k, n: f'saved[{k}]')}", scope)
+
+
+def pullback_of(op: Any, function: Callable, skip: int) -> Callable:
+    """A vjp as a function of (g, saved): `lambda g, y, b: ...` becomes function(g, saved[0], saved[2])."""
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    taken = "".join(f", saved[{op.kept.index(name)}]" for name in names[skip:])
+    given = ", ".join(names[:skip])
+    return eval(f"lambda {given}, saved: vjp({given}{taken})", {"vjp": function})
+
+
+def _versions(op: Any, place: Callable[[int, str], str]) -> str:
+    rest = op.names[-1] if op.variadic else None
+    counts = [
+        f"sum([t.version[0] for t in {place(k, n)}])" if n == rest else _VERSION.format(place(k, n))
+        for k, n in enumerate(op.kept)
+        if n != "aux"
+    ]
+    return " + ".join(counts) or "0"
