@@ -22,7 +22,7 @@ TANH_BACKWARD = Elementwise("tanh_backward", "S g, S y", "S gx", "gx = T(g) * (T
 # f(x) = 1 - erf(x), accurate where that difference is small
 ERFC = Elementwise("erfc", "S x", "S y", "y = erfc(T(x));")
 
-# x with erf(x) = y: an estimate from log((1 - y)(1 + y)) [Winitzki 2008], good to 0.2 %, and three Newton steps
+# x with erf(x) = y: an estimate from log(1 - y^2) [Winitzki 2008], good to 0.2 %, and three Newton steps
 #     z <- z - (erf(z) - |y|) sqrt(pi)/2 e^(z^2),
 # the difference taken from erfc and 1 - |y|, which is exact, where erf is near 1.
 ERFINV = Elementwise(

@@ -58,10 +58,8 @@ def _functions() -> str:
         fmin="a < b || b != b ? a : b",
     )
     found = [_SELECTION.format(name=name, choice=choice) for name, choice in choices.items()]
-    library = (
-        "sqrt exp log tanh erf erfc floor ceil sin cos tan asin acos atan sinh cosh log1p expm1 log2 exp2 fabs"
-    )
-    spelled = {name: name for name in library.split()} | {"round": "rint"}
+    library = "sqrt exp log tanh erf erfc floor ceil sin cos tan asin acos atan sinh cosh log1p expm1 log2"
+    spelled = {name: name for name in library.split()} | {"exp2": "exp2", "fabs": "fabs", "round": "rint"}
     for name, c in spelled.items():
         found.append(_FUNCTION.format(name=name, single=f"::{c}f(x)", double=f"::{c}(x)"))
     return "".join(found) + _ABS

@@ -1,13 +1,96 @@
-"""The operations: forward on arrays, and right below it the vjp, on Tensors. Nothing here knows argument forms,
-aliases or type promotion: operands have one dtype, dims are non-negative tuples. Those are the public face's business.
+"""The operations: forward on arrays, and right below it the vjp, on Tensors.
+
+Nothing here knows argument forms, aliases or type promotion: operands have one dtype, dims are non-negative tuples.
+Those are the public face's business.
 """
 
-from .arithmetic import add, div, mul, neg, sub
+from . import activations
+from .activations import erf
+from .arithmetic import add, div, div_floor, div_trunc, fmod, mul, neg, remainder, sub
+from .binary import atan2, copysign, heaviside, hypot, logaddexp, logaddexp2, xlogy
 from .cast import cast, clone, move
+from .index import embed, extreme_at, getitem, put, setitem, sum_at, take
+from .join import cat, stack
+from .layers import linear, linear_relu, log_softmax, pick, place
+from .logic import (
+    bitwise_and,
+    bitwise_left_shift,
+    bitwise_not,
+    bitwise_or,
+    bitwise_right_shift,
+    bitwise_xor,
+    close,
+    eq,
+    ge,
+    gt,
+    isfinite,
+    isinf,
+    isnan,
+    le,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    lt,
+    ne,
+    signbit,
+)
+from .order import argsort, put_along, take_along
 from .power import power
 from .products import linear_product, matmul
-from .select import clamp, clamp_max, clamp_min, fmax, fmin, masked, maximum, minimum, relu, select
-from .shape import matrix_transpose, permute, reshape
+from .reduce import (
+    all,
+    amax,
+    amin,
+    any,
+    argmax,
+    argmin,
+    count_nonzero,
+    euclidean,
+    logsumexp,
+    median,
+    nonzeros,
+    norm,
+    prod,
+    root,
+    var,
+)
+from .scan import (
+    cumprod,
+    cumsum,
+    cumulative_max,
+    cumulative_min,
+    delayed,
+    last_equal,
+    linear_scan,
+    logcumsumexp,
+)
+from .select import (
+    clamp,
+    clamp_max,
+    clamp_min,
+    fmax,
+    fmin,
+    masked,
+    maximum,
+    minimum,
+    nan_to_num,
+    relu,
+    select,
+)
+from .shape import (
+    diagonal,
+    flip,
+    matrix_transpose,
+    on_diagonal,
+    overlap_add,
+    permute,
+    reshape,
+    roll,
+    tril,
+    triu,
+    unfold,
+)
 from .sums import expand, mean, spread, sum, sum_to
 from .unary import (
     abs,
@@ -20,6 +103,8 @@ from .unary import (
     ceil,
     cos,
     cosh,
+    erfc,
+    erfinv,
     exp,
     exp2,
     expm1,
@@ -29,8 +114,10 @@ from .unary import (
     log1p,
     log2,
     log10,
+    logit,
     reciprocal,
     round,
+    round_to,
     rsqrt,
     sigmoid,
     sign,

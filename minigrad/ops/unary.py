@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 
+from kernels import elementary as texts
+
 from ..autograd import op
 from ..backend import xp_of
+from ..grad_mode import mode
 from ..tensor import Tensor
-
-
-def _nothing(g):
-    """The gradient of a function that is constant almost everywhere."""
-    return Tensor(xp_of(g.array).zeros_like(g.array))
-
+from .arithmetic import nothing
+from .select import select
 
 # ----------------------------------------------------------------------------------- exponentials, logarithms
 
@@ -83,11 +82,30 @@ log1p.vjp(x=lambda g, x: g / (x + 1))
 @op
 def sigmoid(x):
     """1 / (1 + e^-x)"""
-    one = x.dtype.type(1)
-    return one / (one + xp_of(x).exp(-x))
+    return texts.SIGMOID(x)
 
 
-sigmoid.vjp(x=lambda g, y: g * ((1 - y) * y))
+def _sigmoid_gradient(g, y):
+    if mode.enabled:
+        return g * ((1 - y) * y)
+    return Tensor(texts.SIGMOID_BACKWARD(g.array, y.array))
+
+
+sigmoid.vjp(x=_sigmoid_gradient)
+
+
+@op
+def logit(x):
+    """ln(x / (1 - x)), for x in [0, 1]"""
+    return xp_of(x).log(x / (x.dtype.type(1) - x))
+
+
+logit.vjp(x=lambda g, x: _inside(g / (x * (1 - x)), x.array))
+
+
+def _inside(g, x):
+    """g where x is in [0, 1], else nan"""
+    return select((x >= 0) & (x <= 1), g, x.dtype.type(math.nan))
 
 
 # ----------------------------------------------------------------------------------------------------- powers
@@ -210,7 +228,13 @@ def tanh(x):
     return xp_of(x).tanh(x)
 
 
-tanh.vjp(x=lambda g, y: g * (1 - y * y))
+def _tanh_gradient(g, y):
+    if mode.enabled:
+        return g * (1 - y * y)
+    return Tensor(texts.TANH_BACKWARD(g.array, y.array))
+
+
+tanh.vjp(x=_tanh_gradient)
 
 
 @op
@@ -238,6 +262,27 @@ def atanh(x):
 
 
 atanh.vjp(x=lambda g, x: g / (1 - x * x))
+
+
+# ----------------------------------------------------------------------------------------- the error function
+
+
+@op
+def erfc(x):
+    """1 - erf(x), accurate where that is small"""
+    return texts.ERFC(x)
+
+
+erfc.vjp(x=lambda g, x: g * (exp(-(x * x)) * (-2 / math.sqrt(math.pi))))
+
+
+@op
+def erfinv(x):
+    """y with erf(y) = x"""
+    return texts.ERFINV(x)
+
+
+erfinv.vjp(x=lambda g, y: g * (exp(y * y) * (math.sqrt(math.pi) / 2)))
 
 
 # --------------------------------------------------------------------------------------------- sign, rounding
@@ -277,13 +322,20 @@ def round(x):
 
 
 @op
+def round_to(x, scale):
+    """the nearest multiple of 1 / scale (of -scale, if that is negative); the gradient is 0"""
+    xp = xp_of(x)
+    return xp.rint(x * scale) / scale if scale > 0 else xp.rint(x / -scale) * -scale
+
+
+@op
 def trunc(x):
     """the integer part, rounded toward 0; the gradient is 0"""
     return xp_of(x).trunc(x)
 
 
-for step in (sign, floor, ceil, round, trunc):
-    step.vjp(x=_nothing)
+for step in (sign, floor, ceil, round, round_to, trunc):
+    step.vjp(x=nothing)
 
 
 @op

@@ -1,0 +1,82 @@
+"""Functions of two arrays, elementwise with broadcasting."""
+
+from __future__ import annotations
+
+from ..autograd import op
+from .arithmetic import div, library, mul, neg, nothing, raw
+from .select import masked
+from .unary import exp, exp2, log, reciprocal
+
+
+@op
+def atan2(a, b):
+    """the angle of the point (b, a), in (-pi, pi]"""
+    return library(a, b).arctan2(a, b)
+
+
+atan2.vjp(
+    a=lambda g, a, b: mul(g, mul(b, _inverse_square(a, b))),
+    b=lambda g, a, b: neg(mul(g, mul(a, _inverse_square(a, b)))),
+)
+
+
+def _inverse_square(a, b):
+    """1 / (a^2 + b^2), and 0 at the origin"""
+    square = a * a + b * b
+    return masked(reciprocal(square), raw(square) != 0)
+
+
+@op
+def hypot(a, b):
+    """(a^2 + b^2)^(1/2), without overflow in between"""
+    return library(a, b).hypot(a, b)
+
+
+hypot.vjp(a=lambda g, y, a: g * (a / y), b=lambda g, y, b: g * (b / y))
+
+
+@op
+def logaddexp(a, b):
+    """ln(e^a + e^b), without overflow"""
+    return library(a, b).logaddexp(a, b)
+
+
+logaddexp.vjp(a=lambda g, a, b: g / (exp(b - a) + 1), b=lambda g, a, b: g / (exp(a - b) + 1))
+
+
+@op
+def logaddexp2(a, b):
+    """log2(2^a + 2^b), without overflow"""
+    return library(a, b).logaddexp2(a, b)
+
+
+logaddexp2.vjp(a=lambda g, a, b: g / (exp2(b - a) + 1), b=lambda g, a, b: g / (exp2(a - b) + 1))
+
+
+@op
+def xlogy(a, b):
+    """a ln b, and 0 where a = 0 (unless b is nan)"""
+    xp = library(a, b)
+    zero = b.dtype.type(0)
+    return xp.where((a == 0) & (b == b), zero, a * xp.log(b))
+
+
+xlogy.vjp(
+    a=lambda g, a, b: g * masked(log(b), ~((raw(a) == 0) & (raw(b) <= 0))),
+    b=lambda g, a, b: g * (a / b),
+)
+
+
+@op
+def copysign(a, b):
+    """|a| with the sign of b"""
+    return library(a, b).copysign(a, b)
+
+
+copysign.vjp(a=lambda g, y, a: mul(g, masked(div(y, a), raw(a) != 0)), b=nothing)
+
+
+@op
+def heaviside(a, b):
+    """0 for a < 0, b for a = 0, 1 for a > 0"""
+    return library(a, b).heaviside(a, b)
