@@ -253,8 +253,8 @@ def full(shape: tuple[int, ...], value: Any, numpy_dtype: np.dtype, where: devic
     return a
 
 
-# Arithmetic follows IEEE 754 without warnings, as in PyTorch: `token = hush(SILENT)` ... `unhush(token)` is what
-# `with np.errstate(all="ignore")` does, at a tenth of its cost, because every operation enters it.
+# Arithmetic follows IEEE 754 without warnings, as in PyTorch: `token = hush(SILENT)` ... `unhush(token)` is
+# what `with np.errstate(all="ignore")` does, at a tenth of its cost, because every operation enters it.
 try:
     from numpy._core.umath import _extobj_contextvar, _make_extobj  # type: ignore[attr-defined]
 

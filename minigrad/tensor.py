@@ -24,7 +24,6 @@ import numpy as np
 from . import backend
 from .backend import Array, device, dtype, dtype_of
 
-
 _generic = np.generic
 UNCHANGED = (0,)  # the version of a tensor until its first change or view
 
@@ -32,13 +31,13 @@ UNCHANGED = (0,)  # the version of a tensor until its first change or view
 class Tensor:
     """An array with a gradient. Made by `mg.tensor(...)` and the other creation functions."""
 
-    # What every operation reads or writes is in slots; the rest, which few tensors have, falls back on the class
+    # What every operation touches is in slots; the rest, which few tensors have, falls back on the class
     __slots__ = ("__dict__", "__weakref__", "array", "node", "requires_grad", "version")
 
     grad: Tensor | None = None
     hooks: dict | None = None  # of a leaf; those of other tensors stand at their node
-    arena: Any = None  # of a parameter that an optimizer trains: the buffer that holds it (minigrad/arena.py),
-    offset = stop = 0  # from where to where in it (pads included),
+    arena: Any = None  # of a parameter that an optimizer trains: the buffer that holds it,
+    offset = stop = 0  # from where to where in that (pads included),
     slot: Tensor | None = None  # and where its gradient goes
     is_view = False
     __array_priority__ = 1000  # numpy_array * tensor is our business

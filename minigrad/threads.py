@@ -8,7 +8,8 @@ import kernels
 def set_num_threads(threads: int) -> None:
     """Use this many threads (>= 1) in kernels, and in the BLAS of NumPy where threadpoolctl is installed.
 
-    Without threadpoolctl, BLAS follows what OPENBLAS_NUM_THREADS (MKL_NUM_THREADS, ...) said when NumPy was loaded.
+    Without threadpoolctl, BLAS follows what OPENBLAS_NUM_THREADS (MKL_NUM_THREADS, ...) said when NumPy was
+    loaded.
     """
     if not isinstance(threads, int) or threads < 1:
         raise ValueError(f"set_num_threads: {threads!r} is not a positive whole number")
