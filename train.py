@@ -151,7 +151,11 @@ def accuracy(model: nn.Module, loader: DataLoader) -> float:
 def main(argv: list[str] | None = None) -> float:
     config = configuration(argv)
     mg.manual_seed(config.seed)
-    train_set, test_set = datasets(config)
+    try:
+        train_set, test_set = datasets(config)
+    except (OSError, ValueError) as error:  # a missing or damaged file: the message names it and the cure
+        print(f"train.py: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     loader = DataLoader(train_set, config.batch_size, shuffle=True, device=config.device)
     test_loader = DataLoader(test_set, 500, device=config.device)
     model = build(config)

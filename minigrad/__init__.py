@@ -1,10 +1,14 @@
 """minigrad: reverse-mode autograd over NumPy and CuPy arrays, with PyTorch's names.
 
-import minigrad as mg
-x = mg.tensor([1.0, 2.0], requires_grad=True)
-(x * x).sum().backward()
-x.grad                                            # tensor([2., 4.])
+>>> import minigrad as mg
+>>> x = mg.tensor([1.0, 2.0], requires_grad=True)
+>>> (x * x).sum().backward()
+>>> x.grad
+tensor([2., 4.])
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from . import _guard
 
@@ -29,6 +33,8 @@ from .backend import (
     uint8,
 )
 from .backend import bool_ as bool
+from .check import gradcheck, gradgradcheck
+from .derivatives import hessian, hvp, jacobian, jvp, vhp, vjp
 from .grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .public.register import EXPORTS
 from .tensor import Parameter, Size, Tensor
@@ -37,6 +43,14 @@ from .threads import get_num_threads, set_num_threads
 globals().update(EXPORTS)  # add, sum, matmul, ...: the functions of the public face
 half, float, double, int, long, short = float16, float32, float64, int32, int64, int16
 
-from . import cuda, data, nn, optim
-
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from . import cuda, data, nn, optim
+
+
+def __getattr__(name: str) -> Any:
+    """Subpackages are loaded when they are first used: `import minigrad` alone stays quick."""
+    if name in ("cuda", "data", "nn", "optim"):
+        return import_module(f"minigrad.{name}")
+    raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
