@@ -11,7 +11,8 @@ from .binary import atan2, copysign, heaviside, hypot, logaddexp, logaddexp2, xl
 from .cast import cast, clone, move
 from .index import embed, extreme_at, getitem, put, setitem, sum_at, take
 from .join import cat, stack
-from .layers import linear, linear_relu, log_softmax, pick, place
+from .classes import class_weights, cross_entropy
+from .layers import dropout, linear, linear_relu, log_softmax, softmax
 from .logic import (
     bitwise_and,
     bitwise_left_shift,
@@ -35,7 +36,7 @@ from .logic import (
     ne,
     signbit,
 )
-from .order import argsort, put_along, take_along
+from .order import argsort, middle, put_along, take_along
 from .power import power
 from .products import linear_product, matmul
 from .reduce import (

@@ -1,8 +1,8 @@
 """Sums, and the expansion of a smaller shape: each is the other's gradient.
 
-The product of a matrix with a vector of ones is a sum of its rows or columns too, by BLAS, and three times as fast as
-NumPy's; so the short sums that training is full of (over a batch, over a row) go that way. Long ones stay with NumPy,
-whose pairwise addition loses fewer digits. float16 and bfloat16 are summed in float32.
+The product of a matrix with a vector of ones is a sum of its rows or columns too, by BLAS, and three times as
+fast as NumPy's; so the short sums that training is full of (over a batch, over a row) go that way. Long ones
+stay with NumPy, whose pairwise addition loses fewer digits. float16 and bfloat16 are summed in float32.
 """
 
 from __future__ import annotations

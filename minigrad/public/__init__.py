@@ -5,4 +5,21 @@ of `minigrad.ops`, which see one dtype and non-negative tuples. `@public` puts a
 `minigrad.name`, `@method` makes it a method of Tensor too; `EXPORTS` is what `import minigrad` shows.
 """
 
-from . import arithmetic, conversion, creation, elementwise, printing, reductions, sampling, shapes
+from . import (
+    arithmetic,
+    arranging,
+    conversion,
+    creation,
+    elementwise,
+    gathering,
+    indexing,
+    joining,
+    masks,
+    norms,
+    ordering,
+    printing,
+    reductions,
+    sampling,
+    scans,
+    shapes,
+)

@@ -21,7 +21,7 @@ def one_dim(name: str, dim: Any, ndim: int) -> int:
 
 
 def all_dims(name: str, dim: Any, ndim: int) -> tuple[int, ...]:
-    """None, an int, or a tuple or list of ints -> sorted dims; None and () mean all. ValueError for doubles."""
+    """None, an int, a tuple or a list -> sorted dims; None and () mean all. ValueError for doubles."""
     if dim is None or (isinstance(dim, (tuple, list)) and not dim):
         return tuple(range(ndim))
     given = dim if isinstance(dim, (tuple, list)) else (dim,)
@@ -30,6 +30,14 @@ def all_dims(name: str, dim: Any, ndim: int) -> tuple[int, ...]:
         if d == dims[k]:
             raise ValueError(f"{name}: dim {d} appears more than once in dim={tuple(given)}")
     return tuple(dims) if ndim else ()
+
+
+def in_order(name: str, dims: Any, ndim: int) -> tuple[int, ...]:
+    """Dims counted from 0, in the order given. ValueError for doubles."""
+    found = tuple([one_dim(name, d, ndim) for d in ((dims,) if isinstance(dims, int) else dims)])
+    if len(set(found)) != len(found):
+        raise ValueError(f"{name}: a dim appears more than once in {tuple(dims)}")
+    return found
 
 
 def sizes_of(name: str, sizes: tuple) -> tuple[int, ...]:

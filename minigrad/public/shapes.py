@@ -5,9 +5,11 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from .. import ops
-from ..tensor import Tensor
-from .dims import all_dims, one_dim, sizes_of
+from ..tensor import Size, Tensor
+from .dims import all_dims, check_tensor, in_order, one_dim, sizes_of
 from .register import alias, method, public
 
 
@@ -165,6 +167,125 @@ def expand_as(self: Tensor, other: Tensor) -> Tensor:
     return expand(self, tuple(other.shape))
 
 
+@public
+@method
+def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
+    """The dims `source` moved to the positions `destination`; the others keep their order. A view."""
+    n = input.array.ndim
+    a, b = in_order("movedim", source, n), in_order("movedim", destination, n)
+    if len(a) != len(b):
+        raise ValueError(f"movedim: {len(a)} dims to {len(b)} positions")
+    order = [k for k in range(n) if k not in a]
+    for to, k in sorted(zip(b, a, strict=True)):
+        order.insert(to, k)
+    return ops.permute(input, tuple(order))
+
+
+alias(movedim, "moveaxis")
+
+
+@public
+@method
+def unflatten(input: Tensor, dim: int, sizes: Any) -> Tensor:
+    """One dim as several, of the given sizes; one of them may be -1."""
+    shape = input.array.shape
+    k = one_dim("unflatten", dim, len(shape))
+    parts = _filled_in("unflatten", sizes_of("unflatten", (sizes,)), shape[k])
+    return ops.reshape(input, (*shape[:k], *parts, *shape[k + 1 :]))
+
+
+@public
+@method
+def ravel(input: Tensor) -> Tensor:
+    """All dims as one."""
+    return ops.reshape(input, (input.array.size,))
+
+
+@method
+def view_as(self: Tensor, other: Tensor) -> Tensor:
+    """The same memory in the shape of other."""
+    return view(self, other.array.shape)
+
+
+@method
+def reshape_as(self: Tensor, other: Tensor) -> Tensor:
+    """The same elements in the shape of other."""
+    return reshape(self, other.array.shape)
+
+
+@public
+@method
+def broadcast_to(input: Tensor, size: Any) -> Tensor:
+    """As `expand`: dims of size 1 repeated, and new dims in front. A read-only view."""
+    return expand(input, size)
+
+
+@public
+def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
+    """All tensors expanded to the shape that they have together. Read-only views."""
+    if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
+        tensors = tuple(tensors[0])
+    check_tensor("broadcast_tensors", *tensors)
+    shape = broadcast_shapes(*[t.array.shape for t in tensors])
+    return tuple([t if t.array.shape == shape else ops.expand(t, shape) for t in tensors])
+
+
+@public
+def broadcast_shapes(*shapes: Any) -> Size:
+    """The shape that tensors of these shapes have together. ValueError when they do not fit."""
+    sizes = [(s,) if isinstance(s, int) else tuple(s) for s in shapes]
+    try:
+        return Size(np.broadcast_shapes(*sizes))
+    except ValueError:
+        raise ValueError(f"broadcast_shapes: {', '.join(map(str, sizes))} do not fit together") from None
+
+
+def _at_least(name: str, tensors: tuple, shape_for: Any) -> Any:
+    if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
+        return tuple([_at_least(name, (t,), shape_for) for t in tensors[0]])
+    check_tensor(name, *tensors)
+    found = tuple([ops.reshape(t, shape_for(t.array.shape)) for t in tensors])
+    return found[0] if len(found) == 1 else found
+
+
+@public
+def atleast_1d(*tensors: Any) -> Any:
+    """The tensor (or tensors, as a tuple) with at least 1 dim."""
+    return _at_least("atleast_1d", tensors, lambda shape: shape or (1,))
+
+
+@public
+def atleast_2d(*tensors: Any) -> Any:
+    """The tensor (or tensors, as a tuple) with at least 2 dims; a vector becomes a row."""
+    return _at_least("atleast_2d", tensors, lambda shape: (1,) * (2 - len(shape)) + shape)
+
+
+@public
+def atleast_3d(*tensors: Any) -> Any:
+    """The tensor (or tensors, as a tuple) with at least 3 dims: (n,) becomes (1, n, 1), (m, n) (m, n, 1)."""
+    return _at_least(
+        "atleast_3d",
+        tensors,
+        lambda shape: shape if len(shape) > 2 else (*((1,) * (2 - len(shape)) + shape), 1),
+    )
+
+
+@method
+def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
+    """Windows of `size` elements of a dim, `step` apart, along a new last dim. A read-only view."""
+    k = one_dim("unfold", dimension, self.array.ndim)
+    x = self if self.array.ndim else ops.reshape(self, (1,))
+    if step <= 0 or not 0 <= size <= x.array.shape[k]:
+        raise ValueError(
+            f"unfold: windows of size {size}, step {step} over dim {dimension} of size {x.array.shape[k]}; "
+            "the size must fit and the step be positive"
+        )
+    return ops.unfold(x, k, size, step)
+
+
+# ---------------------------------------------------------------------------------------- the layout
+
+
 @method
 def size(self: Tensor, dim: int | None = None) -> Any:
     """The shape, or the size of one dim."""
@@ -192,3 +313,21 @@ def numel(input: Tensor) -> int:
 
 
 Tensor.ndimension, Tensor.nelement = dim, numel  # type: ignore[attr-defined]
+
+
+@method
+def element_size(self: Tensor) -> int:
+    """Bytes of one element."""
+    return self.array.itemsize
+
+
+@method
+def is_contiguous(self: Tensor) -> bool:
+    """Whether the elements lie in memory in C order, without gaps."""
+    return bool(self.array.flags.c_contiguous)
+
+
+@method
+def contiguous(self: Tensor) -> Tensor:
+    """The tensor itself if it is contiguous, else a copy that is."""
+    return self if self.array.flags.c_contiguous else ops.clone(self)
