@@ -1,4 +1,4 @@
-"""The main job: it reaches its score, repeats itself bit for bit, and refuses what it cannot do in one line."""
+"""The main job reaches its score, repeats itself bit for bit, and refuses what it cannot do in one line."""
 
 import subprocess
 import sys
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import train
 
 import minigrad as mg
+import train
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,7 +20,7 @@ def run(*args, **kwargs):
 
 @pytest.mark.slow
 def test_the_mlp_reads_at_least_92_percent_of_unseen_writers_digits():
-    """The mean of three seeds on the file-order split; PyTorch's own figure is 92.7 % (minigrad/data/README.md)."""
+    """The mean of three seeds on the file-order split; PyTorch reaches 92.7 % (minigrad/data/README.md)."""
     scores = [train.main(["--model", "mlp", "--device", "cpu", "--seed", str(seed)]) for seed in (0, 1, 2)]
     assert np.mean(scores) >= 0.92, scores
 
