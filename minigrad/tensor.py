@@ -16,7 +16,7 @@ version.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,13 @@ from .backend import Array, device, dtype, dtype_of
 
 _generic = np.generic
 UNCHANGED = (0,)  # the version of a tensor until its first change or view
+
+
+if TYPE_CHECKING:  # the shape of an operator, for the type checker
+
+    def _operator(self: Any, other: Any) -> Tensor: ...
+
+    def _unary(self: Any) -> Tensor: ...
 
 
 class Tensor:
@@ -45,6 +52,16 @@ class Tensor:
     if TYPE_CHECKING:  # methods attached by the public face
 
         def __getattr__(self, name: str) -> Any: ...
+
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _operator
+        __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = _operator
+        __matmul__ = __rmatmul__ = __and__ = __or__ = __xor__ = __lshift__ = __rshift__ = _operator
+        __iadd__ = __isub__ = __imul__ = __itruediv__ = __lt__ = __le__ = __gt__ = __ge__ = _operator
+        __neg__ = __abs__ = __invert__ = _unary
+        __getitem__ = _operator
+
+        def __setitem__(self, index: Any, value: Any) -> None: ...
+        def __iter__(self) -> Iterator[Tensor]: ...
 
     def __init__(self, array: Array):
         if isinstance(array, _generic):  # NumPy turns 0-d results into scalars
