@@ -7,7 +7,7 @@ Those are the public face's business.
 from . import activations
 from .activations import erf
 from .arithmetic import add, div, div_floor, div_trunc, fmod, mul, neg, remainder, sub
-from .binary import atan2, copysign, heaviside, hypot, logaddexp, logaddexp2, xlogy
+from .binary import atan2, copysign, heaviside, hypot, lerp, logaddexp, logaddexp2, xlogy
 from .cast import cast, clone, move
 from .index import embed, extreme_at, getitem, put, setitem, sum_at, take
 from .join import cat, stack

@@ -1,0 +1,295 @@
+"""Indexing: `x[...]` and `x[...] = value` as PyTorch has them, and the named ways to gather and scatter.
+
+A key is brought to one form. Ints, slices, None, Ellipsis come first and make a view; what is left are
+whole-number tensors at some dims (a mask is the tensors of its true positions), and they are one `take`, or
+one `put`, along those dims taken together. Out-of-range indices raise IndexError on the CPU; on a device
+nothing is read back to check them: there an index counts modulo the size of its dim.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from operator import index as as_int
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..backend import Array, device_of, on_device, to_device, xp_of
+from ..grad_mode import mode
+from ..tensor import Tensor
+from .dims import check_tensor
+from .promote import check_operand, same_device, scalar
+from .register import in_place, method, public
+
+# --------------------------------------------------------------------------------------------- keys of x[...]
+
+Place = tuple[int, Tensor]  # a dim, and the whole numbers that index it
+
+
+class Mask:
+    """A boolean index: the positions where it is true, one vector for each of its dims."""
+
+    def __init__(self, array: Array):
+        self.shape, self.ndim = array.shape, array.ndim
+        self.positions = [Tensor(p) for p in xp_of(array).nonzero(array if array.ndim else array.reshape(1))]
+
+
+def key_of(x: Tensor, key: Any) -> tuple[tuple | None, list[Place]]:
+    """(basic, places) of a key: x[basic] is a view (None for x itself), which `places` index further.
+
+    IndexError for what does not fit the tensor.
+    """
+    items = [_item(x, k) for k in (key if isinstance(key, tuple) else (key,))]
+    dots = [n for n, k in enumerate(items) if k is Ellipsis]
+    if len(dots) > 1:
+        raise IndexError("indexing: more than one Ellipsis (...) in an index")
+    used = sum([k.ndim if isinstance(k, Mask) else k is not None and k is not Ellipsis for k in items])
+    if used > x.array.ndim:
+        raise IndexError(f"indexing: {used} indices for a tensor of shape {tuple(x.array.shape)}")
+    at = dots[0] if dots else len(items)
+    items[at : at + 1] = [slice(None)] * (x.array.ndim - used)
+    if sum([isinstance(k, (Tensor, Mask)) for k in items]) > 1:  # on a device: PyTorch takes these for ints
+        items = [k.item() if isinstance(k, Tensor) and not k.array.ndim else k for k in items]
+    basic: list[Any] = []
+    places: list[Place] = []
+    dim = out = 0  # counts the dims of x, and of the view
+    for k in items:
+        new = k is None or (isinstance(k, Mask) and not k.ndim)  # a dim that x does not have
+        size = 1 if new else x.array.shape[dim]
+        if isinstance(k, Mask):
+            if k.shape != x.array.shape[dim : dim + k.ndim]:
+                raise IndexError(
+                    f"indexing: a mask of shape {k.shape} at dim {dim} of a tensor of shape "
+                    f"{tuple(x.array.shape)}; its sizes must be those of the dims that it indexes"
+                )
+            places += [(out + n, p) for n, p in enumerate(k.positions)]
+            basic += [slice(None)] * k.ndim if k.ndim else [None]
+            dim, out = dim + k.ndim, out + max(k.ndim, 1)
+            continue
+        if isinstance(k, int) and not -size <= k < size:
+            raise _out_of_range("indexing", k, dim, size)
+        if isinstance(k, Tensor):
+            places.append((out, in_range("indexing", k, dim, size)))
+        basic.append(slice(None) if isinstance(k, Tensor) else k)
+        dim, out = dim + (not new), out + (not isinstance(k, int))
+    whole = all(isinstance(k, slice) and k == slice(None) for k in basic)
+    return (None if whole else (*basic, Ellipsis)), places
+
+
+def _item(x: Tensor, k: Any) -> Any:
+    """One item of a key: an int, slice, None, Ellipsis, Mask, or a Tensor of whole numbers on x's device."""
+    if k is None or k is Ellipsis:
+        return k
+    if isinstance(k, slice):
+        if k.step is not None and as_int(k.step) <= 0:
+            raise ValueError(
+                f"indexing: slice step {k.step}; steps must be positive, flip() turns a dim round"
+            )
+        return slice(*[None if e is None else as_int(e) for e in (k.start, k.stop, k.step)])
+    if isinstance(k, (list, tuple, range, np.ndarray, bool, np.bool_)):
+        k = Tensor(_numbers(k))
+    if not isinstance(k, Tensor):
+        try:
+            return as_int(k)
+        except TypeError:
+            raise IndexError(
+                f"indexing: {type(k).__name__} is no index; use ints, slices, None, ..., and tensors or lists "
+                "of ints or bools"
+            ) from None
+    kind = k.array.dtype.kind
+    if kind not in "bi":
+        raise IndexError(
+            f"indexing: a {k.dtype.name} index; use whole numbers (.long()) or a mask of bools (.bool())"
+        )
+    if on_device(k.array) != on_device(x.array):
+        k = Tensor(to_device(k.array, device_of(x.array)))
+    if kind == "b":
+        return Mask(k.array)
+    return k if k.array.ndim or on_device(k.array) else int(k.array)
+
+
+def _numbers(k: Any) -> np.ndarray:
+    """A (nested) list of numbers and tensors, or an array, as a new array; an empty one has whole numbers."""
+    plain = np.array([_numbers(v) for v in k] if isinstance(k, (list, tuple, range)) else _host(k))
+    return plain if plain.size else plain.astype(np.int64)
+
+
+def _host(k: Any) -> Any:
+    return k.tolist() if isinstance(k, Tensor) else k
+
+
+def in_range(name: str, index: Tensor, dim: int, size: int, negative: bool = True) -> Tensor:
+    """The index counted from 0. IndexError for one out of range; on a device it counts modulo the size."""
+    array = index.array
+    if not array.size:
+        return index
+    if on_device(array):
+        return Tensor(array % array.dtype.type(max(size, 1))) if negative else index
+    low, high = array.min(), array.max()
+    if high >= size or low < (-size if negative else 0):
+        raise _out_of_range(name, high if high >= size else low, dim, size)
+    return Tensor(np.where(array < 0, array + size, array)) if low < 0 else index
+
+
+def _out_of_range(name: str, index: Any, dim: int, size: int) -> IndexError:
+    return IndexError(f"{name}: index {index} is out of range for dim {dim} of size {size}")
+
+
+def _one_axis(x: Tensor, places: list[Place]) -> tuple[Tensor, int, Tensor, tuple[int, ...] | None]:
+    """(y, axis, index): the indexed dims of x as one axis of y. And the order of dims that y was made from,
+    if not x's.
+
+    Neighbours stay where they are; dims apart from each other come first, as in NumPy.
+    """
+    if len(places) == 1:
+        return x, places[0][0], places[0][1], None
+    dims = [d for d, _ in places]
+    axis, order = dims[0], None
+    if dims[-1] - axis != len(dims) - 1:
+        axis, order = 0, (*dims, *[d for d in range(x.array.ndim) if d not in dims])
+        x = ops.permute(x, order)
+    shape = x.array.shape
+    arrays = [t.array for _, t in places]
+    try:
+        flat = arrays[0]
+        for n, array in enumerate(arrays[1:], axis + 1):
+            flat = flat * flat.dtype.type(shape[n]) + array
+    except ValueError:
+        shapes = " and ".join([str(a.shape) for a in arrays])
+        raise IndexError(f"indexing: indices of shapes {shapes} cannot be broadcast together") from None
+    end = axis + len(dims)
+    return ops.reshape(x, (*shape[:axis], prod(shape[axis:end]), *shape[end:])), axis, Tensor(flat), order
+
+
+# -------------------------------------------------------------------------------------- x[...] and x[...] = v
+
+_PLAIN = {int, slice, type(None), type(Ellipsis)}
+
+
+@method
+def __getitem__(self: Tensor, key: Any) -> Tensor:
+    """self[key]: a view for ints, slices, None and Ellipsis; a copy where tensors, lists, masks take part."""
+    items = key if type(key) is tuple else (key,)
+    for k in items:
+        if type(k) not in _PLAIN or (type(k) is slice and k.step is not None):
+            break
+    else:
+        return ops.getitem(self, items if Ellipsis in items else (*items, Ellipsis))
+    basic, places = key_of(self, key)
+    if not places:
+        return ops.getitem(self, basic or (Ellipsis,))
+    x, axis, index, _ = _one_axis(self if basic is None else ops.getitem(self, basic), places)
+    return ops.take(x, index, axis)
+
+
+@method
+def __setitem__(self: Tensor, key: Any, value: Any) -> None:
+    """self[key] = value, in place, with broadcasting; the rules of `Tensor.changed` hold.
+
+    Where self or the value is in a graph, self is rebound to the differentiable result: refused for leaves
+    that require gradients and for views. Of doubles in an index the last one counts (on a device: any one).
+    """
+    value = value_for(self, value)
+    tensor = isinstance(value, Tensor)
+    if mode.enabled and (self.requires_grad or (tensor and value.requires_grad)):
+        self.changed(_written(self, key, value), "__setitem__")
+        return
+    x, array = self.array, value.array if tensor else value
+    if any(step == 0 and size > 1 for step, size in zip(x.strides, x.shape)):
+        raise ValueError(
+            "indexing: this tensor was expanded, so that elements share memory; clone() it first"
+        )
+    if isinstance(key, Tensor) and key.array.dtype.kind == "b" and not array.ndim:
+        shape = key.array.shape
+        if shape == x.shape[: len(shape)] and on_device(x) == on_device(key.array):
+            mask = key.array.reshape(shape + (1,) * (x.ndim - len(shape)))
+            xp_of(x).copyto(x, array, where=mask)  # needs no count of the true ones, so nothing is read back
+            self.version[0] += 1
+            return
+    basic, places = key_of(self, key)
+    target = x[basic or (Ellipsis,)]
+    where: list[Any] = [slice(None)] * target.ndim
+    for dim, index in places:
+        where[dim] = index.array
+    try:
+        target[tuple(where) or (Ellipsis,)] = array
+    except ValueError as error:
+        raise ValueError(
+            f"indexing: a value of shape {array.shape} for a part of a tensor of shape {tuple(x.shape)}: {error}"
+        ) from None
+    self.version[0] += 1
+
+
+def value_for(x: Tensor, value: Any) -> Any:
+    """What is to be written into x: a Tensor of its dtype, on its device, or a scalar of its dtype."""
+    if not isinstance(value, Tensor):
+        check_operand("indexing", value)
+        return scalar(value, x.dtype)
+    if not value.array.ndim:
+        return value.to(x.device).to(x.dtype)
+    same_device("indexing", x, value)
+    return value.to(x.dtype)
+
+
+def one_value(name: str, x: Tensor, value: Any) -> Any:
+    if isinstance(value, Tensor) and value.array.ndim:
+        raise ValueError(f"{name}: value has shape {tuple(value.shape)}; it must be a number or a 0-d tensor")
+    return value_for(x, value)
+
+
+def _written(x: Tensor, key: Any, value: Any, accumulate: bool = False) -> Tensor:
+    """A copy of x with x[key] = value (or += value), differentiable in both."""
+    basic, places = key_of(x, key)
+    part = x if basic is None else ops.getitem(x, basic)
+    if not places:
+        value = _trimmed(value, part.array.ndim)
+        return ops.setitem(x, part + value if accumulate else value, basic or (Ellipsis,))
+    y, axis, index, order = _one_axis(part, places)
+    shape = y.array.shape[:axis] + index.array.shape + y.array.shape[axis + 1 :]
+    value = _trimmed(value, len(shape))
+    if accumulate:
+        value = (
+            value if isinstance(value, Tensor) else Tensor(xp_of(y.array).full(shape, value, y.array.dtype))
+        )
+        y = y + ops.sum_at(ops.expand(value, shape), index, axis, y.array.shape[axis])
+    else:
+        y = ops.put(y, value, index, axis)
+    if order is None:
+        y = ops.reshape(y, part.array.shape)
+    else:
+        y = ops.reshape(y, tuple([part.array.shape[d] for d in order]))
+        y = ops.permute(y, tuple(sorted(range(len(order)), key=order.__getitem__)))
+    return y if basic is None else ops.setitem(x, y, basic)
+
+
+def _trimmed(value: Any, ndim: int) -> Any:
+    """The value without leading dims of size 1 that its destination does not have."""
+    extra = value.ndim - ndim
+    if extra <= 0 or any(n != 1 for n in value.shape[:extra]):
+        return value
+    return ops.reshape(value, value.array.shape[extra:])
+
+
+@public
+@method
+def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
+    """A copy of input with input[indices] = values, or += values if accumulate (doubles then add up).
+
+    indices is a tuple of whole-number or bool tensors; None stands for a whole dim.
+    """
+    check_tensor("index_put", input, values)
+    same_dtype("index_put", input, values)
+    key = tuple([slice(None) if k is None else k for k in indices])
+    return _written(input, key, values, accumulate)
+
+
+def same_dtype(name: str, a: Tensor, b: Tensor) -> None:
+    if a.array.dtype != b.array.dtype:
+        raise TypeError(
+            f"{name}: {b.dtype.name} values for a {a.dtype.name} tensor; convert them with "
+            f".to(minigrad.{a.dtype.name})"
+        )
+
+
+in_place(index_put)

@@ -1,0 +1,225 @@
+"""Every operation: its value, gradient and gradient of the gradient, from the sample table (tests/samples).
+
+Claimed of each sample: torch has the same values, gradients and second gradients in float64, to 1e-10 of
+the largest entry; numerical differentiation agrees, to first and second order, without torch; create_graph
+changes no gradient; the float32 run gives float32 results near the float64 ones. And of the table: every
+operation, and every vjp, is run by it.
+"""
+
+import importlib
+import pkgutil
+from typing import Any
+
+import numpy as np
+import pytest
+from oracle import oracle
+from samples import Sample, collected
+
+import minigrad as mg
+from minigrad import ops
+from minigrad.autograd import Op
+
+SAMPLES = collected()
+every_sample = pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.name)
+
+
+def flat(results: Any) -> list[Any]:
+    """The tensors of a nested result, in order."""
+    return [t for r in results for t in flat(r)] if isinstance(results, (tuple, list)) else [results]
+
+
+def host(tensor: Any) -> np.ndarray:
+    return np.asarray(tensor.detach().numpy())
+
+
+def inputs_for(m: Any, sample: Sample, float_type: str = "float64") -> tuple[list[Any], list[Any]]:
+    """The inputs as tensors of m, and those of them that get gradients."""
+    tensors, leaves = [], []
+    for k, a in enumerate(sample.arrays()):
+        t = m.tensor(a, dtype=getattr(m, float_type)) if a.dtype.kind == "f" else m.tensor(a)
+        if sample.differentiable(k, a):
+            leaves.append(t.requires_grad_())
+        tensors.append(t)
+    return tensors, leaves
+
+
+def directions(
+    m: Any, sample: Sample, tensors: list[Any], salt: str, create_graph: bool = False
+) -> list[Any]:
+    """A fixed random tensor of the shape of each; they require gradients if create_graph."""
+    rng = sample.rng(salt)
+    made = [m.tensor(rng.standard_normal(tuple(t.shape)), dtype=t.dtype) for t in tensors]
+    return [d.requires_grad_() for d in made] if create_graph else made
+
+
+def outputs_of(m: Any, sample: Sample, tensors: list[Any]) -> list[Any]:
+    return flat((sample.fn if m is mg else sample.reference)(m, *tensors))
+
+
+def gradient(
+    m: Any, sample: Sample, create_graph: bool, float_type: str = "float64"
+) -> tuple[list, list, list]:
+    """(outputs, what they depend on, gradients of the inputs in fixed random directions, or None)."""
+    tensors, leaves = inputs_for(m, sample, float_type)
+    outputs = outputs_of(m, sample, tensors)
+    roots = [y for y in outputs if y.requires_grad]
+    if not roots:
+        return outputs, leaves, [None] * len(leaves)
+    seeds = directions(m, sample, roots, "first", create_graph)
+    found = grad_of(m)(roots, leaves, seeds, create_graph=create_graph, allow_unused=True)
+    return outputs, leaves + seeds, list(found)
+
+
+def second_gradient(m: Any, sample: Sample) -> list:
+    """The gradients of the gradients, in fixed random directions, by the inputs and the first directions."""
+    _, variables, gradients = gradient(m, sample, create_graph=True)
+    seeds = directions(m, sample, variables[: len(gradients)], "second")
+    pairs = [(g, d) for g, d in zip(gradients, seeds, strict=True) if g is not None and g.requires_grad]
+    if not pairs:
+        return [None] * len(variables)
+    roots, seeds = zip(*pairs, strict=True)
+    return list(grad_of(m)(roots, variables, seeds, allow_unused=True))
+
+
+def grad_of(m: Any) -> Any:
+    return m.grad if m is mg else m.autograd.grad
+
+
+def assert_close(ours: np.ndarray, theirs: np.ndarray, rtol: float, what: str) -> None:
+    """Equal shapes and types, exact whole numbers, and floats within rtol of the largest finite entry."""
+    assert ours.shape == theirs.shape, f"{what}: shape {ours.shape}, expected {theirs.shape}"
+    assert ours.dtype == theirs.dtype, f"{what}: {ours.dtype}, expected {theirs.dtype}"
+    if ours.dtype.kind != "f":
+        np.testing.assert_array_equal(ours, theirs, what)
+        return
+    finite = theirs[np.isfinite(theirs)]
+    scale = np.abs(finite).max() if finite.size else 0.0
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=rtol * scale + 1e-13, err_msg=what)
+
+
+def assert_gradients_close(ours: list, theirs: list, rtol: float, what: str) -> None:
+    """As assert_close, where None means zeros: which of the two comes out is the accident of a formula."""
+    assert len(ours) == len(theirs)
+    for k, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+        if a is not None and b is not None:
+            assert_close(host(a), host(b), rtol, f"{what} {k}")
+        elif a is not b:
+            present = host(b if a is None else a)
+            assert not present.any(), f"{what} {k}: {'missing' if a is None else 'torch has none'}, not zero"
+
+
+@pytest.mark.oracle
+@every_sample
+def test_values_and_gradients_equal_torch(sample):
+    torch = oracle("torch")
+    if not sample.oracle:
+        pytest.skip("torch has no such function")
+    outputs, _, gradients = gradient(mg, sample, create_graph=False)
+    expected, _, expected_gradients = gradient(torch, sample, create_graph=False)
+    assert len(outputs) == len(expected)
+    assert [y.requires_grad for y in outputs] == [y.requires_grad for y in expected]
+    for k, (ours, theirs) in enumerate(zip(outputs, expected, strict=True)):
+        assert_close(host(ours), host(theirs), sample.rtol, f"output {k}")
+    assert_gradients_close(gradients, expected_gradients, sample.rtol, "gradient")
+
+
+@pytest.mark.oracle
+@every_sample
+def test_second_gradients_equal_torch(sample):
+    torch = oracle("torch")
+    if not (sample.oracle and sample.second):
+        pytest.skip("torch has no such gradient")
+    ours, theirs = second_gradient(mg, sample), second_gradient(torch, sample)
+    assert_gradients_close(ours, theirs, sample.rtol, "second gradient")
+
+
+def as_function(sample: Sample, tensors: list[Any], leaves: list[Any]) -> Any:
+    """fn of the leaves alone, giving its differentiable outputs."""
+    positions = [next(k for k, t in enumerate(tensors) if t is leaf) for leaf in leaves]
+
+    def function(*values: Any) -> Any:
+        given = list(tensors)
+        for k, value in zip(positions, values, strict=True):
+            given[k] = value
+        return tuple(y for y in outputs_of(mg, sample, given) if y.requires_grad)
+
+    return function
+
+
+@every_sample
+def test_gradients_equal_differences(sample):
+    tensors, leaves = inputs_for(mg, sample)
+    if not leaves or not as_function(sample, tensors, leaves)(*leaves):
+        pytest.skip("no gradient")
+    assert mg.gradcheck(as_function(sample, tensors, leaves), leaves, fast_mode=True)
+
+
+@every_sample
+def test_second_gradients_equal_differences(sample):
+    tensors, leaves = inputs_for(mg, sample)
+    if not sample.second or not leaves or not as_function(sample, tensors, leaves)(*leaves):
+        pytest.skip("no second gradient")
+    assert mg.gradgradcheck(as_function(sample, tensors, leaves), leaves, fast_mode=True)
+
+
+@every_sample
+def test_create_graph_changes_no_gradient(sample):
+    _, _, plain = gradient(mg, sample, create_graph=False)
+    _, _, recorded = gradient(mg, sample, create_graph=True)
+    assert not any(g.requires_grad for g in plain if g is not None)
+    assert_gradients_close(plain, recorded, 1e-12, "gradient")
+
+
+@every_sample
+def test_float32_stays_float32_and_near(sample):
+    if sample.float32 is None:
+        pytest.skip("makes no sense in float32")
+    exact, _, exact_gradients = gradient(mg, sample, create_graph=False)
+    outputs, _, gradients = gradient(mg, sample, create_graph=False, float_type="float32")
+    for k, (ours, theirs) in enumerate(zip(outputs + gradients, exact + exact_gradients, strict=True)):
+        if ours is None or theirs is None:
+            assert ours is theirs
+            continue
+        wanted = host(theirs)
+        wanted = wanted.astype(np.float32) if wanted.dtype == np.float64 else wanted
+        assert_close(host(ours), wanted, sample.float32, f"result {k}")
+
+
+# ------------------------------------------------------------------------------------- claims about the table
+
+
+def all_ops() -> dict[str, Any]:
+    """Every operation defined in minigrad.ops, by module and name."""
+    found = {}
+    for info in pkgutil.iter_modules(ops.__path__):
+        module = importlib.import_module(f"{ops.__name__}.{info.name}")
+        for name, value in vars(module).items():
+            if isinstance(getattr(value, "op", None), Op) and value.__module__ == module.__name__:
+                found[f"{info.name}.{name}"] = value
+    return found
+
+
+def test_every_operation_and_every_vjp_is_run_by_a_sample(monkeypatch):
+    known = all_ops()
+    never = {f"{name}: forward" for name in known}
+
+    def noting(what: str, function: Any) -> Any:
+        def noted(*args: Any) -> Any:
+            never.discard(what)
+            return function(*args)
+
+        return noted
+
+    for name, call in known.items():
+        record, scope = call.op, call.__globals__
+        monkeypatch.setitem(scope, "forward", noting(f"{name}: forward", scope["forward"]))
+        names = [f"{name}: vjp of {record.names[position]}" for position, _ in record.vjps]
+        never.update(names)
+        noted = [(k, noting(what, f)) for what, (k, f) in zip(names, record.vjps, strict=True)]
+        monkeypatch.setattr(record, "vjps", noted)
+        if record.joint is not None:
+            never.add(f"{name}: joint vjp")
+            monkeypatch.setattr(record, "joint", noting(f"{name}: joint vjp", record.joint))
+    for sample in SAMPLES:
+        second_gradient(mg, sample)
+    assert not never, "add samples to tests/samples for " + ", ".join(sorted(never))
