@@ -80,3 +80,13 @@ copysign.vjp(a=lambda g, y, a: mul(g, masked(div(y, a), raw(a) != 0)), b=nothing
 def heaviside(a, b):
     """0 for a < 0, b for a = 0, 1 for a > 0"""
     return library(a, b).heaviside(a, b)
+
+
+@op
+def lerp(a, b, w):
+    """a + w (b - a), computed from the end that is nearer: a at w = 0 and b at w = 1, exactly"""
+    way = b - a
+    return library(a, b, w).where(abs(w) < w.dtype.type(0.5), a + w * way, b - way * (w.dtype.type(1) - w))
+
+
+lerp.vjp(a=lambda g, w: g * (1 - w), b=lambda g, w: mul(g, w), w=lambda g, a, b: mul(g, b - a))

@@ -8,18 +8,12 @@ from typing import Any
 import numpy as np
 
 from .. import backend, ops
-from ..backend import CPU, as_dtype, dtype, on_device, resolve_device
+from ..backend import CPU, as_dtype, on_device, resolve_device
 from ..tensor import Tensor
+from .promote import cast
 from .register import EXPORTS, method, public
 
 # -------------------------------------------------------------------------------------- another type or place
-
-
-def cast(x: Tensor, d: dtype) -> Tensor:
-    """x in dtype d; x itself when it has it. Only between floating types is this differentiable."""
-    if x.array.dtype == d.numpy:
-        return x
-    return ops.cast(x if d.is_floating_point else x.detach(), d.numpy)
 
 
 def _is_device(value: Any) -> bool:

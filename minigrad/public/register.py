@@ -23,11 +23,14 @@ def method(function: Callable) -> Callable:
 
 
 def alias(function: Callable, *names: str, methods: bool = True) -> None:
-    """Further names of a function, in the namespace and as methods: `alias(div, "divide", "true_divide")`."""
+    """Further names of a function, as methods and in place too: `alias(div, "divide", "true_divide")`."""
+    changing = getattr(Tensor, f"{function.__name__}_", None)
     for name in names:
         EXPORTS[name] = function
         if methods:
             setattr(Tensor, name, function)
+            if changing is not None:
+                setattr(Tensor, f"{name}_", changing)
 
 
 def in_place(function: Callable, name: str | None = None) -> None:
