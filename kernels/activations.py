@@ -215,3 +215,19 @@ OUTSIDE = Elementwise(
     #endif
 """,
 )
+
+# f(x, t) = -(t log x + (1 - t) log(1 - x)), the logarithms cut at -100: finite where x is 0 or 1
+BCE = Elementwise(
+    "bce",
+    "S x, S t, S g",
+    "S y",
+    flags="backward",
+    body="""
+    T v = x;
+    #if backward
+    y = T(g) * (v - T(t)) / max((T(1) - v) * v, T(1e-12));
+    #else
+    y = (T(t) - T(1)) * max(log1p(-v), T(-100)) - T(t) * max(log(v), T(-100));
+    #endif
+""",
+)

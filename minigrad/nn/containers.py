@@ -180,7 +180,7 @@ class ModuleDict(Module):
 
 
 class ParameterList(Module):
-    """A list of parameters that are known to the module it is assigned to; plain Tensors become Parameters."""
+    """A list of parameters, known to the module it is assigned to; plain Tensors become Parameters."""
 
     def __init__(self, values: Iterable[Tensor] | None = None) -> None:
         super().__init__()

@@ -49,8 +49,8 @@ class Hooks:
     def register_forward_hook(
         self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False
     ) -> Handle:
-        """After forward: hook(module, args, output), or (module, args, kwargs, output) with_kwargs; what it returns
-        replaces the output."""
+        """After forward: hook(module, args, output) -> None or what replaces the output.
+        with_kwargs: hook(module, args, kwargs, output)."""
         return self._hook("forward", hook, prepend, with_kwargs)
 
     def _call_with_hooks(self, args: tuple, kwargs: dict) -> Any:

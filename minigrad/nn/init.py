@@ -1,9 +1,9 @@
 """How parameters begin: fills in place, with PyTorch's names and distributions, and returns the tensor.
 
-For a layer with weight W (out, in, *window): fan_in = in * window, fan_out = out * window. Drawing W with variance
-gain^2 / fan_in keeps the size of activations from layer to layer, 1 / fan_out that of gradients; the gain makes up for
-what the activation function takes away. All numbers come from one host generator (mg.manual_seed), or from the one
-that is passed, so that a seed gives the same parameters on every device.
+For a layer with weight W (out, in, *window): fan_in = in * window, fan_out = out * window. Drawing W with
+variance gain^2 / fan_in keeps the size of activations from layer to layer, 1 / fan_out that of gradients; the
+gain makes up for what the activation function takes away. All numbers come from one host generator
+(mg.manual_seed), or from the one that is passed, so that a seed gives the same parameters on every device.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .. import random
 from ..backend import device_of, to_device
 from ..tensor import Tensor
 
-# ------------------------------------------------------------------------------------------------ gains, fans, filling
+# --------------------------------------------------------------------------------------- gains, fans, filling
 
-_GAINS = {name: 1.0 for name in ("linear", "conv1d", "conv2d", "conv3d", "sigmoid")} | {
+_GAINS = dict.fromkeys(("linear", "conv1d", "conv2d", "conv3d", "sigmoid"), 1.0) | {
     "conv_transpose1d": 1.0,
     "conv_transpose2d": 1.0,
     "conv_transpose3d": 1.0,
@@ -64,7 +64,7 @@ def _draw(tensor: Tensor, generator: Any, method: str, *args: Any) -> np.ndarray
     return getattr(random.host(generator), method)(*args, tensor.array.shape)
 
 
-# ------------------------------------------------------------------------------------------------ the distributions
+# ------------------------------------------------------------------------------------------ the distributions
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Any = None) -> Tensor:
@@ -152,7 +152,7 @@ def trunc_normal_(
     b: float = 2.0,
     generator: Any = None,
 ) -> Tensor:
-    """N(mean, std^2) restricted to [a, b], which are values, not multiples of std; drawn again until inside."""
+    """N(mean, std^2) restricted to [a, b]: values, not multiples of std."""
     if not a < b:
         raise ValueError(f"trunc_normal_: the interval [{a}, {b}] is empty; a must be below b")
     rng = random.host(generator)
@@ -161,7 +161,7 @@ def trunc_normal_(
 
 
 def _truncated(rng: Any, low: float, high: float, n: int) -> np.ndarray:
-    """n numbers of N(0, 1) within [low, high], by rejection from what covers the interval best [Robert 1995]."""
+    """n numbers of N(0, 1) within [low, high], by rejection     [Robert 1995]"""
     if low > 0 or high < 0:  # a tail: an exponential above the nearer end, mirrored if need be
         sign, near, far = (1.0, low, high) if low > 0 else (-1.0, -high, -low)
         rate = (near + math.sqrt(near * near + 4)) / 2

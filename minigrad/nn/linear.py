@@ -1,4 +1,4 @@
-"""Affine maps: Linear, and the identity."""
+"""Affine and bilinear maps, and the identity."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ def empty_parameter(shape: tuple[int, ...], device: Any, dtype: Any) -> Paramete
 
 
 class Linear(Module):
-    """y = x W^T + b: (..., in_features) -> (..., out_features). W (out, in) and b begin as U(-1/sqrt(in), 1/sqrt(in))."""
+    """y = x W^T + b: (..., in) -> (..., out), for W (out, in) and b (out).
+
+    Both begin as U(-1/sqrt(in), 1/sqrt(in)).
+    """
 
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
@@ -32,7 +35,7 @@ class Linear(Module):
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew."""
-        init.kaiming_uniform_(self.weight, a=math.sqrt(5))  # b = 1/sqrt(in)
+        init.kaiming_uniform_(self.weight, a=math.sqrt(5))  # the bound is 1/sqrt(in)
         if self.bias is not None:
             bound = 1 / math.sqrt(self.in_features) if self.in_features else 0.0
             init.uniform_(self.bias, -bound, bound)
@@ -46,8 +49,46 @@ class Linear(Module):
         )
 
 
+class Bilinear(Module):
+    """y_o = x1 W_o x2 + b_o: (..., in1), (..., in2) -> (..., out); both begin as U(-1/sqrt(in1),
+    1/sqrt(in1))."""
+
+    def __init__(
+        self,
+        in1_features: int,
+        in2_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        if in1_features <= 0:
+            raise ValueError(f"Bilinear: in1_features={in1_features}; it must be positive")
+        self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
+        self.weight = empty_parameter((out_features, in1_features, in2_features), device, dtype)
+        self.register_parameter("bias", empty_parameter((out_features,), device, dtype) if bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew."""
+        bound = 1 / math.sqrt(self.in1_features)
+        init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
+        return F.bilinear(input1, input2, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return (
+            f"in1_features={self.in1_features}, in2_features={self.in2_features}, "
+            f"out_features={self.out_features}, bias={self.bias is not None}"
+        )
+
+
 class Identity(Module):
-    """y = x; arguments are taken and ignored."""
+    """y = x; the constructor takes any arguments and ignores them."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()

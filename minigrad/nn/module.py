@@ -1,12 +1,12 @@
 """Module: a function with parameters, made of other modules.
 
-Assigning is declaring: `self.weight = Parameter(...)` and `self.inner = Linear(3, 4)` in a subclass's `__init__` make
-`weight` and everything inside `inner` known to `parameters()`, `state_dict()`, `to()` and `train()`. The values are
-ordinary attributes; the one thing kept beside them is `_members`: which names are parameters, buffers and modules, in
-the order of their declaration.
+Assigning is declaring: `self.weight = Parameter(...)` and `self.inner = Linear(3, 4)` in a subclass's
+`__init__` make `weight` and everything inside `inner` known to `parameters()`, `state_dict()`, `to()` and
+`train()`. The values are ordinary attributes; the one thing kept beside them is `_members`: which names are
+parameters, buffers and modules, in the order of their declaration.
 
-A Parameter is never replaced by the functions here: `to`, `load_state_dict` and their like change its contents, so
-optimizers and tied layers that hold it stay right.
+A Parameter is never replaced by the functions here: `to`, `load_state_dict` and their like change its
+contents, so optimizers and tied layers that hold it stay right.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Module(Hooks):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{type(self).__name__} has no forward(); define it, or call a module inside it")
 
-    # -------------------------------------------------------------------------------------------------- declaration
+    # -------------------------------------------------------------------------------------------- declaration
 
     def __setattr__(self, name: str, value: Any) -> None:
         kind = self.__dict__.get("_members", {}).get(name)
@@ -50,8 +50,8 @@ class Module(Hooks):
             kind = self._declare(name, MODULE, kind)
         elif kind is not None and value is not None and not isinstance(value, _TYPES[kind]):
             raise TypeError(
-                f"{type(self).__name__}.{name} is a {kind}: {_TYPES[kind].__name__} or None can be assigned to it, "
-                f"not {type(value).__name__}"
+                f"{type(self).__name__}.{name} is a {kind}: a {_TYPES[kind].__name__} or None can be assigned "
+                f"to it, not {type(value).__name__}"
             )
         object.__setattr__(self, name, value)
 
@@ -59,7 +59,7 @@ class Module(Hooks):
         """Note that `name` is a `kind`; a name that changes its kind moves to the end."""
         if "_members" not in self.__dict__:
             raise AttributeError(
-                f"{type(self).__name__}.{name}: call super().__init__() before assigning parameters and modules"
+                f"{type(self).__name__}.{name}: call super().__init__() before assigning a {kind}"
             )
         if before != kind:
             self._members.pop(name, None)
@@ -95,7 +95,8 @@ class Module(Hooks):
         self._register(name, param, PARAMETER)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """`self.name = tensor`: state that moves with the module and is saved with it (if persistent), not trained."""
+        """`self.name = tensor`: state that moves with the module and is saved with it (if persistent), not
+        trained."""
         self._register(name, tensor, BUFFER)
         self._unsaved = self._unsaved - {name} if persistent else self._unsaved | {name}
 
@@ -114,12 +115,12 @@ class Module(Hooks):
     _buffers = property(lambda self: self._of_kind(BUFFER), doc="This module's own buffers, by name.")
     _modules = property(lambda self: self._of_kind(MODULE), doc="This module's own modules, by name.")
 
-    # -------------------------------------------------------------------------------------------------- what is inside
+    # ----------------------------------------------------------------------------------------- what is inside
 
     def named_modules(
         self, memo: set | None = None, prefix: str = "", remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Module]]:
-        """(dotted name, module) for this module and all below; a module that stands in two places comes once."""
+        """(dotted name, module) for this module and all below; one that stands in two places comes once."""
         memo = set() if memo is None else memo
         if self in memo:
             return
@@ -203,7 +204,7 @@ class Module(Hooks):
         """The buffer of a dotted name."""
         return self._get(target, BUFFER)
 
-    # -------------------------------------------------------------------------------------------------- changing all
+    # ------------------------------------------------------------------------------------------- changing all
 
     def train(self, mode: bool = True) -> Module:
         """Training mode for this module and all below (dropout drops); `eval()` is the other one."""
@@ -241,8 +242,11 @@ class Module(Hooks):
         return self
 
     def to(self, *args: Any, **kwargs: Any) -> Module:
-        """Move to a device and/or cast floating parameters and buffers: to(device), to(dtype), to(device, dtype),
-        to(tensor). In place: the Parameters stay the same objects; those of an arena move with it."""
+        """Move to a device, cast floating parameters and buffers, or both: to(device), to(dtype),
+        to(device, dtype), to(tensor).
+
+        In place: the Parameters stay the same objects. Those of an arena move with all of it.
+        """
         where, kind = _destination(*args, **kwargs)
         tensors = list(chain(self.parameters(), self.buffers()))
         for arena in {a: None for t in tensors if (a := getattr(t, "arena", None)) is not None}:
@@ -282,12 +286,13 @@ class Module(Hooks):
         """to(bfloat16)"""
         return self.to(dtype="bfloat16")
 
-    # -------------------------------------------------------------------------------------------------- state, printing
+    # ---------------------------------------------------------------------------------------- state, printing
 
     def state_dict(
         self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False
     ) -> dict[str, Tensor]:
-        """Dotted name -> parameter or persistent buffer, detached but sharing memory (with keep_vars, themselves)."""
+        """Dotted name -> parameter or persistent buffer, detached but sharing memory (with keep_vars,
+        themselves)."""
         return save_state(self, destination, prefix, keep_vars)
 
     def load_state_dict(
@@ -295,8 +300,9 @@ class Module(Hooks):
     ) -> Any:
         """Copy the values of a state_dict() into this module's parameters and buffers.
 
-        Names must match exactly unless strict is False, shapes always; RuntimeError lists what does not, and then
-        nothing was changed. Returns (missing_keys, unexpected_keys). Values are cast and moved to where they go.
+        Names must match exactly unless strict is False, shapes always; RuntimeError lists what does not, and
+        then nothing was changed. Returns (missing_keys, unexpected_keys). Values are cast and moved to where
+        they go.
         """
         return load_state(self, state_dict, strict, assign)
 

@@ -1,7 +1,7 @@
 """A module's state as a dictionary, dotted name -> Tensor, with PyTorch's names, and back.
 
-Loading copies into the Tensors that are there, after everything has been checked: either all of it goes in, or an error
-lists what does not fit and nothing has changed.
+Loading copies into the Tensors that are there, after everything has been checked: either all of it goes in,
+or an error lists what does not fit and nothing has changed.
 """
 
 from __future__ import annotations

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from kernels.dropout import DROPOUT
+
 from ..autograd import op
-from ..backend import xp_of
+from ..backend import device_of, to_device, xp_of
 from ..grad_mode import mode
 from ..tensor import Tensor
+from .activations import constants
 from .products import linear_product, matmul
 from .select import masked
 from .sums import sum_to
@@ -81,6 +86,17 @@ def _(g, needed, y, x, w):
 
 
 @op
+def softmax(x, axis):
+    """e^x / sum(e^x), the sum along an axis"""
+    xp = xp_of(x)
+    x = xp.exp(x - x.max(axis=axis, keepdims=True))
+    return x / x.sum(axis=axis, keepdims=True)
+
+
+softmax.vjp(x=lambda g, y, axis: y * (g - sum_to(g * y, _kept(g, axis))))
+
+
+@op
 def log_softmax(x, axis):
     """x - log(sum(e^x)), the sum along an axis"""
     xp = xp_of(x)
@@ -95,20 +111,25 @@ def _kept(x, axis):
 log_softmax.vjp(x=lambda g, y, axis: g - exp(y) * sum_to(g, _kept(g, axis)))
 
 
-@op(aux=True)
-def pick(x, index):
-    """x[i, index[i]]: one element of each row"""
-    return x[xp_of(x).arange(len(index)), index], x.shape[1]
+def quarters(a):
+    """The four quarters of a vector."""
+    q = a.size // 4
+    return a[:q], a[q : 2 * q], a[2 * q : 3 * q], a[3 * q :]
 
 
 @op
-def place(g, index, columns):
-    """The matrix that has g[i] at (i, index[i]) and else zeros"""
-    xp = xp_of(g)
-    y = xp.zeros((len(index), columns), g.dtype)
-    y[xp.arange(len(index)), index] = g
-    return y
+def dropout(x, rate, seed, offset):
+    """x / (1 - rate), or 0 with probability rate, decided by draw number `offset` of the counter stream of
+    `seed`"""
+    xp = xp_of(x)
+    flat, n = x.reshape(-1), x.size
+    if n % 4:
+        flat = xp.concatenate([flat, xp.zeros(-n % 4, x.dtype)])
+    y = xp.empty_like(flat)
+    draw = to_device(np.array([seed, offset], np.uint64), device_of(x))
+    scalars = constants(DROPOUT, x, (rate, 1 / (1 - rate) if rate < 1 else 0.0))
+    DROPOUT(*quarters(flat), draw, *quarters(y), scalars=scalars)
+    return y[:n].reshape(x.shape)
 
 
-pick.vjp(x=lambda g, aux, index: place(g, index, aux))
-place.vjp(g=lambda g, index: pick(g, index))
+dropout.vjp(x=lambda g, rate, seed, offset: dropout(g, rate, seed, offset))

@@ -1,37 +1,52 @@
-"""Affine maps."""
+"""Affine and bilinear maps."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ... import ops
 from ...tensor import Tensor
+from . import activation as functions
 
-ACTIVATIONS = (None, "relu")
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    name: getattr(functions, name) for name in ("relu", "gelu", "silu", "tanh", "sigmoid")
+}
 
 
 def linear(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activation: str | None = None
 ) -> Tensor:
-    """activation(input @ weight.T + bias): (..., in), (out, in), (out,) -> (..., out).
+    """activation(input @ weight.T + bias): (..., in), (out, in), (out) -> (..., out).
 
-    activation="relu" is part of the same operation: with a bias, it and max(., 0) are one launch on the product.
+    activation is None or one of ACTIVATIONS. "relu" is fused: the bias and max(., 0) are one launch on the
+    product, backward its gradient and the bias's are one. The others are a launch of their own.
     """
     x, w = input.array, weight.array
-    if (
-        w.ndim != 2
-        or not x.ndim
-        or x.shape[-1] != w.shape[1]
-        or (bias is not None and bias.array.shape != w.shape[:1])
-    ):
-        raise ValueError(
-            f"linear: input {list(x.shape)}, weight {list(w.shape)}, "
-            f"bias {None if bias is None else list(bias.array.shape)}; they are (..., in), (out, in) and (out,)"
-        )
-    if x.dtype != w.dtype or (bias is not None and bias.array.dtype != w.dtype):
+    b = None if bias is None else bias.array
+    if w.ndim != 2 or not x.ndim or x.shape[-1] != w.shape[1] or (b is not None and b.shape != w.shape[:1]):
+        shapes = f"input {list(x.shape)}, weight {list(w.shape)}, bias {None if b is None else list(b.shape)}"
+        raise ValueError(f"linear: {shapes}; they are (..., in), (out, in) and (out)")
+    if x.dtype != w.dtype or (b is not None and b.dtype != w.dtype):
         kinds = ", ".join(t.dtype.name for t in (input, weight, bias) if t is not None)
         raise TypeError(f"linear: mixed dtypes {kinds}; cast with .to(dtype), or use autocast")
+    if activation is None:
+        return ops.linear_product(input, weight) if bias is None else ops.linear(input, weight, bias)
     if activation not in ACTIVATIONS:
-        raise ValueError(f"linear: activation {activation!r}; use one of {', '.join(map(repr, ACTIVATIONS))}")
-    if bias is None:
-        y = ops.linear_product(input, weight)
-        return y if activation is None else ops.relu(y)
-    return (ops.linear if activation is None else ops.linear_relu)(input, weight, bias)
+        known = ", ".join(map(repr, ACTIVATIONS))
+        raise ValueError(f"linear: activation={activation!r}; use None or one of {known}")
+    if activation == "relu" and bias is not None:
+        return ops.linear_relu(input, weight, bias)
+    return ACTIVATIONS[activation](linear(input, weight, bias))
+
+
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """y_o = x1 W_o x2 + b_o: (..., in1), (..., in2), (out, in1, in2), (out) -> (..., out)"""
+    x1, x2, w = input1.array, input2.array, weight.array
+    if w.ndim != 3 or x1.shape[:-1] != x2.shape[:-1] or (x1.shape[-1:] + x2.shape[-1:]) != w.shape[1:]:
+        shapes = f"input1 {list(x1.shape)}, input2 {list(x2.shape)}, weight {list(w.shape)}"
+        raise ValueError(f"bilinear: {shapes}; they are (..., in1), (..., in2) and (out, in1, in2)")
+    out, in1, in2 = w.shape
+    lead = x1.shape[:-1]
+    u = linear(input1.reshape(-1, in1), weight.permute(0, 2, 1).reshape(out * in2, in1))  # (N, out * in2)
+    y = (u.reshape(-1, out, in2) * input2.reshape(-1, 1, in2)).sum(-1).reshape(*lead, out)
+    return y if bias is None else y + bias

@@ -1,0 +1,61 @@
+"""Dropout: in training, elements become 0 with probability p and the others grow by 1 / (1 - p)
+[Srivastava et al. 2014].
+
+The mask is drawn from the counter stream (minigrad/random.py): the same seed drops the same elements on every
+device, and the backward pass draws the mask again instead of keeping it.
+"""
+
+from __future__ import annotations
+
+from ... import ops, random
+from ...tensor import Tensor
+from .activation import floating
+
+
+def check_rate(name: str, p: float, inplace: bool) -> None:
+    """ValueError for a rate outside [0, 1], and for inplace=True."""
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"{name}: p={p}; a probability lies in [0, 1]")
+    if inplace:
+        raise ValueError(f"{name}: inplace=True is not supported; use inplace=False")
+
+
+def _drop(x: Tensor, p: float) -> Tensor:
+    seed, _ = random.philox_state()
+    return ops.dropout(x, float(p), seed, random.next_offset())
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """x / (1 - p), or 0 with probability p; x itself if not training"""
+    check_rate("dropout", p, inplace)
+    x = floating("dropout", input)
+    return _drop(x, p) if training and p else x
+
+
+def _channels(name: str, input: Tensor, p: float, training: bool, inplace: bool, dims: int) -> Tensor:
+    """Whole channels become 0: (N, C, *window), or (C, *window), of `dims` window dims."""
+    check_rate(name, p, inplace)
+    x = floating(name, input)
+    if x.array.ndim not in (dims + 1, dims + 2):
+        raise ValueError(
+            f"{name}: input {list(x.shape)}; it has {dims + 1} or {dims + 2} dims, the last {dims} a window"
+        )
+    if not training or not p:
+        return x
+    shape = x.array.shape[:-dims] + (1,) * dims
+    return x * _drop(x.new_ones(shape), p)
+
+
+def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """dropout of whole channels: (N, C, L) or (C, L)     [Tompson et al. 2015]"""
+    return _channels("dropout1d", input, p, training, inplace, 1)
+
+
+def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """dropout of whole channels: (N, C, H, W) or (C, H, W)     [Tompson et al. 2015]"""
+    return _channels("dropout2d", input, p, training, inplace, 2)
+
+
+def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """dropout of whole channels: (N, C, D, H, W) or (C, D, H, W)     [Tompson et al. 2015]"""
+    return _channels("dropout3d", input, p, training, inplace, 3)

@@ -1,0 +1,127 @@
+"""Losses on how far apart things are, and the distances they stand on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ... import ops
+from ...public.dims import one_dim
+from ...tensor import Tensor
+from .loss import check, reduced
+
+
+def _floor(x: Tensor, low: float) -> Tensor:
+    """max(x, low)"""
+    return ops.clamp_min(x, x.array.dtype.type(low))
+
+
+def _floor_straight(x: Tensor, low: float) -> Tensor:
+    """max(x, low), whose gradient is that of x all the same: PyTorch clamps norms so."""
+    held = x.detach()
+    return ops.select(held.array < low, x + (_floor(held, low) - held), x)
+
+
+# -------------------------------------------------------------------------------------------- distances
+
+
+def pairwise_distance(
+    x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> Tensor:
+    """||x1 - x2 + eps||_p over the last dim"""
+    return (x1 - x2 + eps).norm(p, -1, keepdim)
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """x1 . x2 / (max(||x1||, eps) max(||x2||, eps)) along dim"""
+    n1, n2 = (_floor_straight(x.norm(2, dim, True), eps) for x in (x1, x2))
+    product = (x1 / n1) * (x2 / n2)
+    return product.sum(one_dim("cosine_similarity", dim, product.array.ndim))
+
+
+def normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: None = None) -> Tensor:
+    """x / max(||x||_p, eps) along dim"""
+    if out is not None:
+        raise ValueError("normalize: out= is not supported; the result is a new tensor")
+    return input / _floor(input.norm(p, dim, True), eps)
+
+
+# ----------------------------------------------------------------------------------------------- losses
+
+
+def margin_ranking_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """max(0, -t (x1 - x2) + margin), t = 1 where x1 should rank higher, else -1"""
+    check("margin_ranking_loss", reduction, size_average, reduce)
+    if not input1.array.ndim == input2.array.ndim == target.array.ndim:
+        shapes = f"input1 {list(input1.shape)}, input2 {list(input2.shape)}, target {list(target.shape)}"
+        raise ValueError(f"margin_ranking_loss: {shapes}; they have the same number of dims")
+    return reduced(_floor(-target * (input1 - input2) + margin, 0), reduction)
+
+
+def hinge_embedding_loss(
+    input: Tensor,
+    target: Tensor,
+    margin: float = 1.0,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """x where t = 1, max(0, margin - x) where t = -1"""
+    check("hinge_embedding_loss", reduction, size_average, reduce)
+    t = target.array
+    loss = ops.masked(_floor(margin - input, 0), t != 1) + ops.masked(input, t != -1)
+    return reduced(loss, reduction)
+
+
+def cosine_embedding_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """1 - c where t = 1, max(0, c - margin) where t = -1, for c the cosine: (N, D), (N, D), (N) or (D), (D),
+    ()"""
+    check("cosine_embedding_loss", reduction, size_average, reduce)
+    if input1.array.shape != input2.array.shape or target.array.shape != input1.array.shape[:-1]:
+        shapes = f"input1 {list(input1.shape)}, input2 {list(input2.shape)}, target {list(target.shape)}"
+        raise ValueError(f"cosine_embedding_loss: {shapes}; they are (N, D), (N, D), (N) or (D), (D), ()")
+    squares = ((input1 * input1).sum(-1) + 1e-12) * ((input2 * input2).sum(-1) + 1e-12)
+    cosine = (input1 * input2).sum(-1) / ops.sqrt(squares)
+    t = target.array
+    return reduced(
+        ops.masked(1 - cosine, t == 1) + ops.masked(_floor(cosine - margin, 0), t == -1), reduction
+    )
+
+
+def triplet_margin_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float = 1.0,
+    p: float = 2,
+    eps: float = 1e-6,
+    swap: bool = False,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """max(0, d(a, p) - d(a, n) + margin); swap takes d(p, n) if that is less than d(a, n)
+    [Balntas et al. 2016]"""
+    check("triplet_margin_loss", reduction, size_average, reduce)
+    if margin <= 0:
+        raise ValueError(f"triplet_margin_loss: margin {margin}; it must be positive")
+    near = pairwise_distance(anchor, positive, p, eps)
+    far = pairwise_distance(anchor, negative, p, eps)
+    if swap:
+        far = ops.minimum(far, pairwise_distance(positive, negative, p, eps))
+    return reduced(_floor(margin + near - far, 0), reduction)
