@@ -182,7 +182,7 @@ WORKLOADS: dict[str, tuple[Callable[[], dict[str, Step]], int]] = {  # and the s
 
 def equal_losses(name: str, steps: dict[str, Step]) -> None:
     """The first five losses of all contestants agree to 1e-4, or there is nothing to time."""
-    losses = {who: [float(step()) for _ in range(5)] for who, step in steps.items()}
+    losses = {who: [float(step().detach()) for _ in range(5)] for who, step in steps.items()}
     ours = losses["minigrad"]
     for who, theirs in losses.items():
         if not np.allclose(ours, theirs, rtol=1e-4, atol=1e-4):
