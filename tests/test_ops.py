@@ -29,7 +29,7 @@ def flat(results: Any) -> list[Any]:
 
 
 def host(tensor: Any) -> np.ndarray:
-    return np.asarray(tensor.detach().numpy())
+    return np.asarray(tensor.detach().numpy(force=True))
 
 
 def inputs_for(m: Any, sample: Sample, float_type: str = "float64") -> tuple[list[Any], list[Any]]:

@@ -48,12 +48,14 @@ from .reduce import (
     argmin,
     count_nonzero,
     euclidean,
+    largest,
     logsumexp,
     median,
     nonzeros,
     norm,
     prod,
     root,
+    smallest,
     var,
 )
 from .scan import (

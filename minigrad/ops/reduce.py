@@ -60,24 +60,47 @@ def amin(x, axes, keepdim):
     return x.min(axis=axes, keepdims=keepdim)
 
 
-def _shared(g, x, y, axes):
-    """g to the elements equal to y, in equal parts."""
-    winners = x.array == kept(y.array, axes, x.array.shape)
-    parts = winners / winners.sum(axis=axes, keepdims=True, dtype=x.array.dtype)
-    return spread(g, axes, x.array.shape) * Tensor(parts.astype(x.array.dtype, copy=False))
+def _shared(g, axes, winners):
+    """g to the winners over axes, in equal parts"""
+    dtype = g.array.dtype
+    parts = winners / winners.sum(axis=axes, keepdims=True, dtype=dtype)
+    return spread(g, axes, winners.shape) * Tensor(parts.astype(dtype, copy=False))
 
 
-amax.vjp(x=lambda g, x, y, axes: _shared(g, x, y, axes))
-amin.vjp(x=lambda g, x, y, axes: _shared(g, x, y, axes))
+def _best(g, x, y, axes):
+    return _shared(g, axes, x.array == kept(y.array, axes, x.array.shape))
+
+
+amax.vjp(x=lambda g, x, y, axes: _best(g, x, y, axes))
+amin.vjp(x=lambda g, x, y, axes: _best(g, x, y, axes))
+
+
+@op
+def largest(x):
+    """The largest element of a vector, nan if there is one; those that tie (all nans do) share the gradient."""
+    return x.max(axis=0)
+
+
+@op
+def smallest(x):
+    """The smallest element of a vector, nan if there is one; those that tie (all nans do) share the gradient."""
+    return x.min(axis=0)
 
 
 @op
 def median(x, skip_nan):
-    """The median of a vector, the lower one of two; those that tie share the gradient."""
+    """The median of a vector, the lower one of two; those that tie (all nans do) share the gradient."""
     return xp_of(x).sort(x)[median_place(x, 0, skip_nan)].reshape(())
 
 
-median.vjp(x=lambda g, x, y: _shared(g, x, y, (0,)))
+def _equal(g, x, y):
+    a, b = x.array, y.array
+    return _shared(g, (0,), (a == b) | ((a != a) & (b != b)))
+
+
+largest.vjp(x=lambda g, x, y: _equal(g, x, y))
+smallest.vjp(x=lambda g, x, y: _equal(g, x, y))
+median.vjp(x=lambda g, x, y: _equal(g, x, y))
 
 
 @op
@@ -111,7 +134,7 @@ def var(x, axes, keepdim, correction):
 def _(g, needed, x, axes, correction):
     shape, dtype = x.array.shape, x.array.dtype
     n = size_of([shape[k] for k in axes])
-    g = spread(g * dtype.type(2), axes, shape) / dtype.type(max(n - correction, 0))
+    g = spread(g * dtype.type(2), axes, shape) / dtype.type(n - correction)
     return g * (x - mean(x, axes, True)), None, None, None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..backend import xp_of
+from ..backend import float32, float64, xp_of
 from ..tensor import Tensor
 from .dims import check_tensor, one_dim
 from .reductions import chosen, floating, in_float32, not_empty
@@ -218,10 +218,11 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     size = max(high + 1, minlength)
     if weights is None:
         weights = Tensor(xp_of(input.array).ones(input.array.shape, np.int64))
+    elif weights.dtype is not float32:
+        weights = weights.to(float64)
     if weights.array.shape != input.array.shape:
         raise ValueError(f"bincount: {tuple(weights.shape)} weights for {tuple(input.shape)} elements")
-    weights = weights.detach() if weights.dtype.is_floating_point else weights.detach().long()
-    return ops.sum_at(weights, input, 0, size)
+    return ops.sum_at(weights.detach(), input, 0, size)
 
 
 @public

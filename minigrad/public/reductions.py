@@ -239,7 +239,7 @@ def _best(name: str, whole: Callable, index: Callable, other: str, result: Any, 
     check_tensor(name, input)
     if not args and not kwargs:
         not_empty(name, input, tuple(range(input.array.ndim)))
-        return whole(input, tuple(range(input.array.ndim)), False)
+        return whole(ops.reshape(input, (input.array.size,)))
     if "other" in kwargs or (args and isinstance(args[0], Tensor)):
         return getattr(input, other)(*args, **kwargs)
 
@@ -257,7 +257,7 @@ def _best(name: str, whole: Callable, index: Callable, other: str, result: Any, 
 def max(input: Tensor, *args: Any, **kwargs: Any) -> Any:
     """max(input): the largest element. max(input, dim, keepdim=False): (values, indices), with the
     gradient at the index. max(input, other): elementwise, as `maximum`."""
-    return _best("max", ops.amax, ops.argmax, "maximum", MaxResult, input, args, kwargs)
+    return _best("max", ops.largest, ops.argmax, "maximum", MaxResult, input, args, kwargs)
 
 
 @public
@@ -265,7 +265,7 @@ def max(input: Tensor, *args: Any, **kwargs: Any) -> Any:
 def min(input: Tensor, *args: Any, **kwargs: Any) -> Any:
     """min(input): the smallest element. min(input, dim, keepdim=False): (values, indices), with the
     gradient at the index. min(input, other): elementwise, as `minimum`."""
-    return _best("min", ops.amin, ops.argmin, "minimum", MinResult, input, args, kwargs)
+    return _best("min", ops.smallest, ops.argmin, "minimum", MinResult, input, args, kwargs)
 
 
 def _comparable(x: Tensor) -> Tensor:

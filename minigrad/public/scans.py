@@ -94,5 +94,5 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Any = None, append: 
     for _ in range(min(n, input.array.shape[axis])):
         size = input.array.shape[axis]
         late, early = narrow(input, axis, 1, size - 1), narrow(input, axis, 0, size - 1)
-        input = ops.not_equal(late, early) if input.array.dtype.kind == "b" else ops.sub(late, early)
+        input = ops.ne(late, early) if input.array.dtype.kind == "b" else ops.sub(late, early)
     return input

@@ -280,7 +280,7 @@ def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
             f"unfold: windows of size {size}, step {step} over dim {dimension} of size {x.array.shape[k]}; "
             "the size must fit and the step be positive"
         )
-    return ops.unfold(x, k, size, step)
+    return ops.unfold(x, k, size, step) if self.array.ndim else ops.getitem(x, (slice(0, size), ...))
 
 
 # ---------------------------------------------------------------------------------------- the layout
