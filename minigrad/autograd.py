@@ -33,10 +33,11 @@ from typing import Any
 
 import numpy as np
 
-from .backend import SILENT, destination, device_of, dtype_of, hush, unhush
+from .backend import SILENT, destination, hush, unhush
 from .grad_mode import mode
+from .hooks import hooked
 from .tensor import UNCHANGED, Tensor
-from .unrolled import first_call, pullback_of, versions_of
+from .unrolled import explained, first_call, pullback_of, versions_of
 
 # --------------------------------------------------------------------------------------- operations and nodes
 
@@ -76,7 +77,7 @@ class Op:
         self.scope: dict[str, Any] = {
             "Tensor": Tensor, "Node": Node, "mode": mode, "clock": _clock,
             "SILENT": SILENT, "hush": hush, "unhush": unhush, "forward": forward, "record": self,
-            "explained": _explained, "same": Tensor.detach, "new": Tensor.__new__, "generic": np.generic,
+            "explained": explained, "same": Tensor.detach, "new": Tensor.__new__, "generic": np.generic,
             "asarray": np.asarray, "UNCHANGED": UNCHANGED,
         }  # fmt: skip
 
@@ -125,26 +126,6 @@ def op(forward: Callable | None = None, *, view: bool = False, aux: bool = False
 
     call.op, call.vjp, call.joint_vjp = record, vjp, joint_vjp  # type: ignore[attr-defined]
     return call
-
-
-def _explained(name: str, args: tuple, error: Exception) -> Exception:
-    """The error of an array library, with the operation, shapes, types and devices that led to it."""
-    if getattr(error, "explained", False):
-        return error
-    tensors = [a for a in args if isinstance(a, Tensor)]
-    places = {str(device_of(t.array)) for t in tensors}
-    if len(places) > 1:
-        told: Exception = TypeError(
-            f"{name}: tensors on different devices {' and '.join(sorted(places))}; move them with .to(device)"
-        )
-    else:
-        what = ", ".join(
-            f"{dtype_of(a.array).name}{list(a.array.shape)}" if isinstance(a, Tensor) else repr(a)
-            for a in args
-        )
-        told = type(error)(f"{name}({what}): {error}")
-    told.explained = True  # type: ignore[attr-defined]
-    return told
 
 
 # ------------------------------------------------------------------------------------------ the backward pass
@@ -265,7 +246,7 @@ def _run(
             if saved or saved is None:
                 saved = _checked(node, create_graph)
             if node.hooks is not None:
-                g = _hooked(node.hooks, g)
+                g = hooked(node.hooks, g)
             if node.out is not None and (out := node.out()) is not None:
                 _accumulate(out, g, create_graph)
             if asked is not None and node in asked:
@@ -303,7 +284,7 @@ def _run(
             if not retain:
                 node.saved, node.edges = None, ()
         for leaf, g in pending.items():
-            g = g if leaf.hooks is None else _hooked(leaf.hooks, g)
+            g = g if leaf.hooks is None else hooked(leaf.hooks, g)
             if asked is None:
                 _accumulate(leaf, g, create_graph)
             elif leaf in asked:
@@ -391,13 +372,6 @@ def _leading_to(outputs: list[Tensor], asked: dict) -> set:
         if any(e in wanted for e in node.edges if e is not None):
             wanted.add(node)
     return wanted
-
-
-def _hooked(hooks: dict, g: Tensor) -> Tensor:
-    for hook in list(hooks.values()):
-        replaced = hook(g)
-        g = g if replaced is None else replaced
-    return g
 
 
 def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool) -> None:

@@ -23,6 +23,8 @@ import numpy as np
 
 from . import backend
 from .backend import Array, device, dtype, dtype_of
+from .hooks import Handle
+from .size import Size
 
 _generic = np.generic
 UNCHANGED = (0,)  # the version of a tensor until its first change or view
@@ -233,17 +235,6 @@ class Tensor:
         self.touch()
         return self
 
-    def __deepcopy__(self, memo: dict) -> Tensor:
-        if self.node is not None:
-            raise RuntimeError("deepcopy: only leaves can be copied deeply; use .detach().clone()")
-        out = type(self).__new__(type(self))
-        memo[id(self)] = out
-        Tensor.__init__(out, self.array.copy())
-        out.requires_grad = self.requires_grad
-        if self.grad is not None:
-            out.grad = Tensor(self.grad.array.copy())
-        return out
-
 
 _ones: dict[tuple, Tensor] = {}  # the gradients that backward passes start from; never written to
 
@@ -261,33 +252,3 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
-
-
-class Handle:
-    """What register_hook returns: `remove()` takes the hook out again. A context manager too."""
-
-    def __init__(self, hooks: dict, hook: Callable):
-        self.hooks, self.key = hooks, object()
-        hooks[self.key] = hook
-
-    def remove(self) -> None:
-        self.hooks.pop(self.key, None)
-
-    def __enter__(self) -> Handle:
-        return self
-
-    def __exit__(self, *exc: Any) -> None:
-        self.remove()
-
-
-class Size(tuple):
-    """A shape: a tuple with PyTorch's name and `numel()`."""
-
-    def numel(self) -> int:
-        n = 1
-        for d in self:
-            n *= d
-        return n
-
-    def __repr__(self) -> str:
-        return f"minigrad.Size({list(self)})"

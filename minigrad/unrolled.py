@@ -34,6 +34,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .backend import device_of, dtype_of
+from .tensor import Tensor
+
 _VERSION = "({0}.version[0] if isinstance({0}, Tensor) else 0)"
 
 
@@ -124,3 +127,23 @@ def _versions(op: Any, place: Callable[[int, str], str]) -> str:
         if n != "aux"
     ]
     return " + ".join(counts) or "0"
+
+
+def explained(name: str, args: tuple, error: Exception) -> Exception:
+    """The error of an array library, with the operation, shapes, types and devices that led to it."""
+    if getattr(error, "explained", False):
+        return error
+    tensors = [a for a in args if isinstance(a, Tensor)]
+    places = {str(device_of(t.array)) for t in tensors}
+    if len(places) > 1:
+        told: Exception = TypeError(
+            f"{name}: tensors on different devices {' and '.join(sorted(places))}; move them with .to(device)"
+        )
+    else:
+        what = ", ".join(
+            f"{dtype_of(a.array).name}{list(a.array.shape)}" if isinstance(a, Tensor) else repr(a)
+            for a in args
+        )
+        told = type(error)(f"{name}({what}): {error}")
+    told.explained = True  # type: ignore[attr-defined]
+    return told

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..tensor import Handle
+from ..hooks import Handle
 
 KINDS = ("forward_pre", "forward")
 

@@ -25,7 +25,8 @@ from .. import backend
 from ..arena import Arena, house
 from ..backend import Array
 from ..grad_mode import enable_grad
-from ..tensor import Handle, Tensor
+from ..hooks import Handle
+from ..tensor import Tensor
 
 
 class Run:

@@ -9,9 +9,10 @@ import numpy as np
 
 from .. import backend, ops
 from ..backend import CPU, as_dtype, on_device, resolve_device
+from ..grad_mode import is_grad_enabled
 from ..tensor import Tensor
-from .promote import cast
-from .register import EXPORTS, method, public
+from .promote import cast, check_operand, scalar, tensor_of
+from .register import method, public
 
 # -------------------------------------------------------------------------------------- another type or place
 
@@ -100,6 +101,40 @@ def clone(input: Tensor) -> Tensor:
     return ops.clone(input)
 
 
+# --------------------------------------------------------------------------------------- into the same memory
+
+
+def _filled(self: Tensor, value: Tensor, name: str) -> Tensor:
+    """self with the values of another tensor; in a graph its old values get the gradient 0."""
+    value = cast(to(value, device=self.device), self.dtype)
+    if is_grad_enabled() and (self.requires_grad or value.requires_grad):
+        return self.changed(ops.select(np.True_, value, self), name)
+    return self.changed(ops.expand(value, self.array.shape), name)
+
+
+@method
+def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
+    """Take over the values of src, broadcast to this shape and cast to this dtype; gradients flow to src."""
+    return _filled(self, tensor_of("copy_", src), "copy_")
+
+
+@method
+def fill_(self: Tensor, value: Any) -> Tensor:
+    """Set every element to a number, or to the value of a 0-d tensor."""
+    if isinstance(value, Tensor):
+        if value.array.ndim:
+            raise ValueError(f"fill_: the value has shape {tuple(value.shape)}; it must be a number or 0-d")
+        return _filled(self, value, "fill_")
+    check_operand("fill_", value)
+    return _filled(self, Tensor(scalar(value, self.dtype)), "fill_")
+
+
+@method
+def zero_(self: Tensor) -> Tensor:
+    """Set every element to 0."""
+    return fill_(self, 0)
+
+
 # ------------------------------------------------------------------------------------------- leaving minigrad
 
 
@@ -158,4 +193,17 @@ for _name, _function in {
     "__int__": lambda self: int(item(self)),
 }.items():
     setattr(Tensor, _name, _function)
-EXPORTS["is_tensor"] = lambda obj: isinstance(obj, Tensor)
+
+
+@method
+def __deepcopy__(self: Tensor, memo: dict) -> Tensor:
+    """A leaf with its own memory; RuntimeError for a computed tensor, whose graph cannot be copied."""
+    if self.node is not None:
+        raise RuntimeError("deepcopy: only leaves can be copied deeply; use .detach().clone()")
+    out = type(self).__new__(type(self))
+    memo[id(self)] = out
+    Tensor.__init__(out, self.array.copy())
+    out.requires_grad = self.requires_grad
+    if self.grad is not None:
+        out.grad = Tensor(self.grad.array.copy())
+    return out
