@@ -42,12 +42,12 @@ relu.vjp(x=lambda g, y: relu_backward(g, y))
 
 
 @op
-def relu_backward(g, y):
-    """g where y > 0, else 0"""
-    return texts.RELU_BACKWARD(g, y)
+def relu_backward(g, out):
+    """g where out > 0, else 0"""
+    return texts.RELU_BACKWARD(g, out)
 
 
-relu_backward.vjp(g=lambda g, y: relu_backward(g, y))
+relu_backward.vjp(g=lambda g, out: relu_backward(g, out))  # (`y` would be this operation's own output)
 
 
 @op
