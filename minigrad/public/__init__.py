@@ -26,4 +26,5 @@ from . import (
     sampling,
     scans,
     shapes,
+    types,
 )

@@ -98,6 +98,14 @@ def equal(input: Tensor, other: Tensor) -> bool:
     return a.array.shape == b.array.shape and bool(to_host((a.array == b.array).all()))
 
 
+def _contains(self: Tensor, element: Any) -> bool:
+    """`element in tensor`: some value equals it. On a GPU this waits for the device."""
+    return bool(to_host((self == element).array.any()))
+
+
+Tensor.__contains__ = _contains  # type: ignore[attr-defined]
+
+
 # ------------------------------------------------------------------------------------------- kinds of numbers
 
 

@@ -6,13 +6,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from .. import ops
 from ..backend import bool_
 from ..tensor import Tensor
 from .promote import floating, floating_operands, operands, scalar, tensor_of
 from .register import EXPORTS, alias, in_place, method, public
+from .types import limits
 
 
 def _expose(operation: Any, convert: Callable) -> None:
@@ -87,17 +86,9 @@ def nan_to_num(
     x = tensor_of("nan_to_num", input)
     if not x.dtype.is_floating_point:
         return x.clone()
-    largest = float(_finfo(x.array.dtype).max)
+    largest = float(limits(x.dtype).max)
     values = (nan, largest if posinf is None else posinf, -largest if neginf is None else neginf)
     return ops.nan_to_num(x, *[scalar(v, x.dtype) for v in values])
-
-
-def _finfo(numpy_dtype: np.dtype) -> Any:
-    if numpy_dtype.kind == "f":
-        return np.finfo(numpy_dtype)
-    import ml_dtypes
-
-    return ml_dtypes.finfo(numpy_dtype)
 
 
 @public
