@@ -42,12 +42,12 @@ relu.vjp(x=lambda g, y: relu_backward(g, y))
 
 
 @op
-def relu_backward(g, out):
-    """g where out > 0, else 0"""
-    return texts.RELU_BACKWARD(g, out)
+def relu_backward(g, value):
+    """g where the value is > 0, else 0"""
+    return texts.RELU_BACKWARD(g, value)
 
 
-relu_backward.vjp(g=lambda g, out: relu_backward(g, out))  # (`y` would be this operation's own output)
+relu_backward.vjp(g=lambda g, value: relu_backward(g, value))
 
 
 @op
