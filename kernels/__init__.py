@@ -13,11 +13,13 @@ from kernels.elementwise import Elementwise
 from kernels.errors import KernelError
 from kernels.kernel import registry
 from kernels.machines import get_num_threads, machine, set_num_threads, use, why
+from kernels.rows import Rows
 
 __minigrad__ = True  # tells minigrad that this `kernels` is its own (minigrad/_guard.py)
 __all__ = [
     "Elementwise",
     "KernelError",
+    "Rows",
     "get_num_threads",
     "machine",
     "registry",

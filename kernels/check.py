@@ -9,6 +9,7 @@ depend on the processor.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -83,6 +84,8 @@ class Scope:
             case Integer():
                 return self._integer(e)
             case Decimal():
+                if math.isinf(e.value):
+                    self.refuse(e, "is larger than any number of 64 bits")
                 return "float64"  # only ever inside a cast, which rounds it
             case Name():
                 if e.name in self.raw:
@@ -177,6 +180,8 @@ class Scope:
     def _call(self, e: Call) -> str:
         name, types = e.function, [self.type_of(a) for a in e.arguments]
         if self.rows and len(types) == 1 and name in REDUCTIONS:
+            if not is_float(types[0]):
+                self.refuse(e, "reduces floats: write T(...) round an integer or a condition")
             return promoted(types[0])
         if name not in FUNCTIONS:
             known = " ".join(sorted(FUNCTIONS))

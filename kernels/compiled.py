@@ -35,7 +35,7 @@ from kernels.dtypes import C_NAME, concrete
 from kernels.kernel import Variant
 from kernels.signature import Parameter
 
-_HERE = Path(__file__).parent
+HERE = Path(__file__).parent
 NOT_DONE = (
     "done",
     "an argument is not a NumPy array",
@@ -78,14 +78,14 @@ def elementwise_source(variant: Variant, letters: Mapping[str, str]) -> str:
             loads.append(f"{t} {p.name} = {p.name}_[j];" if p.name in variant.loaded else f"{t} {p.name};")
             stores.append(f"{p.name}_[j] = {p.name};")
     hp = [f"const T {s} = hp[{k}];" for k, s in enumerate(variant.kernel.scalars) if s in variant.scalars]
-    return f"""{(_HERE / "preamble.h").read_text()}
-{(_HERE / "loop.h").read_text()}
+    return f"""{(HERE / "preamble.h").read_text()}
+{(HERE / "loop.h").read_text()}
 namespace minigrad {{
 namespace {{  // every library has its own `element`; with a name of its own none can be taken for another's
 {letter_types(letters)}
 struct element {{
     typedef {C_NAME[letters["T"]]} T;
-    enum {{ arrays = {len(params)}, scalars = {len(variant.kernel.scalars)} }};
+    enum {{ arrays = {len(params)}, scalars = {variant.wants} }};
     static constexpr Kind kinds[] = {{{", ".join(kinds)}}};
     static constexpr int64 sizes[] = {{{", ".join(f"sizeof({t})" for t in c)}}};
     static constexpr int where[] = {{{", ".join(map(str, variant.positions))}}};
@@ -104,7 +104,7 @@ struct element {{
 }};
 }}
 }}
-{_ENTRY}"""
+{ENTRY}"""
 
 
 def _kind(p: Parameter, variant: Variant) -> str:
@@ -113,7 +113,7 @@ def _kind(p: Parameter, variant: Variant) -> str:
     return "INPUT" if not p.output else "LOADED" if p.name in variant.loaded else "OUTPUT"
 
 
-_ENTRY = """
+ENTRY = """
 using namespace minigrad;
 extern "C" int run(const PyTuple* args, const double* doubles, const PyArray* given, int threads,
                    int checked) {
@@ -131,7 +131,7 @@ extern "C" int run_numbers(const int64* numbers, const void* hp, int threads, in
 extern "C" void know(const void* type) { ndarray_type = type; }
 """
 
-_LAYOUT = f"""{(_HERE / "preamble.h").read_text()}
+_LAYOUT = f"""{(HERE / "preamble.h").read_text()}
 using namespace minigrad;
 extern "C" int agrees(const PyTuple* args, const int64* numbers) {{
     const PyArray* a = args->items[0];

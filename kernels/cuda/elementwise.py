@@ -77,12 +77,15 @@ def device_scalars(kernel: Any, scalars: Any, t: str) -> Any:
     return packed
 
 
-def launch(
-    made: Any, variant: Variant, letters: Mapping[str, str], arrays: Mapping[str, Any], scalars: Any
-) -> None:
-    """Run on device arrays, outputs included."""
-    args = [arrays[p.name] for p in variant.parameters if not p.output]
-    if variant.scalars:
-        args.append(device_scalars(variant.kernel, scalars, letters["T"]))
-    outputs = [arrays[p.name] for p in variant.outputs]
-    made(*args, *outputs)
+class DeviceElementwise:
+    """One variant on the GPU, for one choice of types; called with all arrays by name."""
+
+    def __init__(self, variant: Variant, letters: Mapping[str, str]) -> None:
+        self.variant, self.t = variant, letters["T"]
+        self.kernel = elementwise_kernel(variant, letters)
+
+    def __call__(self, arrays: Mapping[str, Any], shape: tuple[int, ...], scalars: Any) -> None:
+        args = [arrays[p.name] for p in self.variant.parameters if not p.output]
+        if self.variant.scalars:
+            args.append(device_scalars(self.variant.kernel, scalars, self.t))
+        self.kernel(*args, *(arrays[p.name] for p in self.variant.outputs))
