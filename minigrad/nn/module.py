@@ -50,8 +50,8 @@ class Module(Hooks):
             kind = self._declare(name, MODULE, kind)
         elif kind is not None and value is not None and not isinstance(value, _TYPES[kind]):
             raise TypeError(
-                f"{type(self).__name__}.{name} is a {kind}: a {_TYPES[kind].__name__} or None can be assigned "
-                f"to it, not {type(value).__name__}"
+                f"{type(self).__name__}.{name} is a {kind}; a {_TYPES[kind].__name__} or None can go "
+                f"there, not {type(value).__name__}"
             )
         object.__setattr__(self, name, value)
 

@@ -180,7 +180,8 @@ def _along(name: str, operation: Callable, input: Tensor, dim: int | None, dtype
     if dim is None:
         raise TypeError(f"{name}: say along which dim; for class scores (N, C) it is dim=1")
     x = floating(name, input) if dtype is None else input.to(as_dtype(dtype))
-    return operation(x, one_dim(name, dim, x.array.ndim))
+    axis = one_dim(name, dim, x.array.ndim)
+    return operation(x, axis) if x.array.ndim else operation(x.reshape(1), 0).reshape(())
 
 
 def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
