@@ -69,6 +69,10 @@ class Op:
         self.name, self.view, self.aux = forward.__name__.strip("_"), view, aux
         parameters = list(inspect.signature(forward).parameters.values())
         self.names = [p.name for p in parameters]
+        if taken := {"g", "y", "aux"} & set(self.names):
+            raise TypeError(
+                f"{self.name}: an argument is called {taken.pop()!r}, which means something to a vjp"
+            )
         self.variadic = parameters[-1].kind is inspect.Parameter.VAR_POSITIONAL
         self.kept: list[str] = []  # the names that some vjp reads, in the order of `saved`
         self.vjps: dict[str, Callable] = {}  # argument -> function of (g, saved), in the order of `edges`
