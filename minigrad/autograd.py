@@ -69,7 +69,7 @@ class Op:
         self.name, self.view, self.aux = forward.__name__.strip("_"), view, aux
         parameters = list(inspect.signature(forward).parameters.values())
         self.names = [p.name for p in parameters]
-        if taken := {"g", "y", "aux"} & set(self.names):
+        if taken := {"y", "aux"} & set(self.names):
             raise TypeError(
                 f"{self.name}: an argument is called {taken.pop()!r}, which means something to a vjp"
             )
