@@ -69,10 +69,6 @@ class Op:
         self.name, self.view, self.aux = forward.__name__.strip("_"), view, aux
         parameters = list(inspect.signature(forward).parameters.values())
         self.names = [p.name for p in parameters]
-        if taken := {"y", "aux"} & set(self.names):
-            raise TypeError(
-                f"{self.name}: an argument is called {taken.pop()!r}, which means something to a vjp"
-            )
         self.variadic = parameters[-1].kind is inspect.Parameter.VAR_POSITIONAL
         self.kept: list[str] = []  # the names that some vjp reads, in the order of `saved`
         self.vjps: dict[str, Callable] = {}  # argument -> function of (g, saved), in the order of `edges`
@@ -93,6 +89,10 @@ class Op:
     def pullback(self, function: Callable, skip: int) -> Callable:
         """Note what a vjp reads, beyond its first `skip` parameters; the vjp as a function of `saved`."""
         for name in list(inspect.signature(function).parameters)[skip:]:
+            if name in ("y", "aux") and name in self.names:
+                raise TypeError(
+                    f"{self.name}: an argument is called {name!r}, which a vjp takes for the output's"
+                )
             if name not in ("y", "aux", *self.names):
                 raise TypeError(f"{self.name}: a vjp asks for {name!r}, which the operation does not have")
             if name not in self.kept:
