@@ -68,7 +68,7 @@ def imports(path: Path, root=ROOT):
                 ours = inner.with_suffix(".py").exists() or inner.is_dir()
                 yield node.lineno, whole if ours else module
         elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in DYNAMIC and node.args:
-            yield node.lineno, ast.unparse(node.args[0]).strip("'")
+            yield node.lineno, ast.unparse(node.args[0]).removeprefix("f").strip("'")
 
 
 def layer(module: str) -> int | None:
