@@ -144,6 +144,7 @@ def explained(name: str, args: tuple, error: Exception) -> Exception:
             f"{dtype_of(a.array).name}{list(a.array.shape)}" if isinstance(a, Tensor) else repr(a)
             for a in args
         )
-        told = type(error)(f"{name}({what}): {error}")
+        kind = next(k for k in (TypeError, ValueError, IndexError) if isinstance(error, k))
+        told = kind(f"{name}({what}): {error}")  # not type(error): a library's own class may want more
     told.explained = True  # type: ignore[attr-defined]
     return told

@@ -303,10 +303,16 @@ def sign(x):
     return xp_of(x).sign(x)
 
 
+sign.vjp(x=nothing)
+
+
 @op
 def floor(x):
     """the largest integer <= x; the gradient is 0"""
     return xp_of(x).floor(x)
+
+
+floor.vjp(x=nothing)
 
 
 @op
@@ -315,10 +321,16 @@ def ceil(x):
     return xp_of(x).ceil(x)
 
 
+ceil.vjp(x=nothing)
+
+
 @op
 def round(x):
     """the nearest integer, halves to the even one; the gradient is 0"""
     return xp_of(x).rint(x)
+
+
+round.vjp(x=nothing)
 
 
 @op
@@ -328,14 +340,16 @@ def round_to(x, scale):
     return xp.rint(x * scale) / scale if scale > 0 else xp.rint(x / -scale) * -scale
 
 
+round_to.vjp(x=nothing)
+
+
 @op
 def trunc(x):
     """the integer part, rounded toward 0; the gradient is 0"""
     return xp_of(x).trunc(x)
 
 
-for step in (sign, floor, ceil, round, round_to, trunc):
-    step.vjp(x=nothing)
+trunc.vjp(x=nothing)
 
 
 @op

@@ -14,13 +14,18 @@ from .register import EXPORTS, alias, in_place, method, public
 from .types import limits
 
 
-def _expose(operation: Any, convert: Callable) -> None:
+def _expose(operation: Any, convert: Callable, whole: bool = False) -> None:
     """An operation of one argument as `minigrad.name`, `Tensor.name` and `Tensor.name_`."""
     name = operation.op.name
 
     def function(input: Tensor) -> Tensor:
         return operation(convert(name, input))
 
+    def rounding(input: Tensor) -> Tensor:
+        x = convert(name, input)
+        return ops.clone(x) if x.array.dtype.kind in "iu" else operation(x)
+
+    function = rounding if whole else function
     function.__name__, function.__doc__ = name, operation.__doc__
     public(method(function))
     in_place(function)
@@ -42,10 +47,18 @@ _FLOATING = """exp exp2 expm1 log log2 log10 log1p sigmoid sqrt rsqrt reciprocal
     sinh cosh tanh asinh acosh atanh erf erfc erfinv"""
 for _name in _FLOATING.split():  # of integers and bools in the default floating dtype
     _expose(getattr(ops, _name), floating)
-for _name in "relu abs floor ceil trunc".split():  # of integers in their own dtype
+for _name in "relu abs".split():  # of integers in their own dtype
     _expose(getattr(ops, _name), _no_bools)
-_expose(ops.sign, tensor_of)
+for _name in "floor ceil trunc".split():  # integers are whole already
+    _expose(getattr(ops, _name), _no_bools, whole=True)
 _expose(ops.frac, _only_floats)
+
+
+@public
+@method
+def sign(input: Tensor) -> Tensor:
+    """-1, 0 or 1; the gradient is 0"""
+    return ops.clone(input) if tensor_of("sign", input).dtype is bool_ else ops.sign(input)
 
 
 @public
@@ -61,7 +74,7 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     """The nearest whole number, halves to the even one; with decimals, the nearest n 10^-decimals."""
     _no_bools("round", input)
     if decimals == 0:
-        return ops.round(input)
+        return ops.round(input) if input.dtype.is_floating_point else ops.clone(input)
     _only_floats("round with decimals", input)
     scale = 10.0 ** math.fabs(decimals)
     return ops.round_to(input, scalar(scale if decimals > 0 else -scale, input.dtype))
@@ -105,12 +118,12 @@ def rad2deg(input: Tensor) -> Tensor:
     return floating("rad2deg", input) * (180 / math.pi)
 
 
-for _function in (square, round, logit, nan_to_num, deg2rad, rad2deg):
+for _function in (sign, square, round, logit, nan_to_num, deg2rad, rad2deg):
     in_place(_function)
 for _name in "asin acos atan asinh acosh atanh".split():
     alias(EXPORTS[_name], f"arc{_name[1:]}")
 alias(EXPORTS["abs"], "absolute")
-alias(EXPORTS["sign"], "sgn")
+alias(sign, "sgn")
 alias(EXPORTS["trunc"], "fix")
 Tensor.__abs__ = EXPORTS["abs"]  # type: ignore[attr-defined]
 
