@@ -64,15 +64,16 @@ LOG_SOFTMAX_BACKWARD = Rows(
     "log_softmax_backward", "S g, S y", "S gx", "T s = sum(T(g)); gx = T(g) - exp(T(y)) * s;"
 )
 
-# loss = lse - x[target],  lse = log sum e^x, for each row; a row whose target is negative has loss 0
-#     smoothing: loss = (1 - s) (lse - x[target]) + s (lse - mean x)          [Szegedy et al. 2016, sec. 7]
+# loss = w (lse - x[target]),  lse = log sum e^x, for each row; w = weight[target] or 1
+#     smoothing: (1 - s) w (lse - x[target]) + s mean(weight (lse - x))       [Szegedy et al. 2016, sec. 7]
 #     bias: x + bias stands for x
+# A row whose target is negative has loss 0. With `share` also w, what the row counts for in a mean.
 CROSS_ENTROPY = Rows(
     "cross_entropy",
-    "S x, row I target, col T bias",
-    "row T loss, row T lse",
+    "S x, row I target, col T bias, col T weight",
+    "row T loss, row T lse, row T share",
     scalars="smoothing one_minus_smoothing",
-    flags="smoothing bias",
+    flags="smoothing bias weighted share",
     body="""
     #if bias
     T v = T(x) + bias;
@@ -82,24 +83,56 @@ CROSS_ENTROPY = Rows(
     T m = max(v);
     T picked = sum(j == target ? v : T(0));        // x[target]
     T z = m + log(sum(exp(v - m)));
-    #if smoothing
-    T mean = sum(v) / T(n);
-    T nll = one_minus_smoothing * (z - picked) + smoothing * (z - mean);
+    #if weighted
+    T w = sum(j == target ? weight : T(0));
+    T nll = w * (z - picked);
     #else
+    T w = T(1);
     T nll = z - picked;
+    #endif
+    #if smoothing
+    #if weighted
+    T uniform = sum(weight * (z - v)) / T(n);
+    #else
+    T uniform = z - sum(v) / T(n);
+    #endif
+    nll = one_minus_smoothing * nll + smoothing * uniform;
     #endif
     lse = z;
     loss = target < 0 ? T(0) : nll;
+    #if share
+    share = target < 0 ? T(0) : w;
+    #endif
 """,
 )
 
-# gx = (softmax(x) - onehot(target)) scale; `scale` is the loss's gradient, one value a row
+# y = sum loss, for the losses as one row;  with `mean` y = sum loss / total,  total = sum share
+TOTAL_LOSS = Rows(
+    "total_loss",
+    "T loss, T share",
+    "row L y, row T total",
+    flags="mean",
+    body="""
+    T s = sum(loss);
+    #if mean
+    T t = sum(share);
+    y = s / t;
+    total = t;
+    #else
+    y = s;
+    #endif
+""",
+)
+
+# gx = (w softmax(x) - w onehot(target)) scale, with `scale` the gradient of each row's loss
+#     smoothing: the target is (1 - s) w onehot + s weight / n, and softmax(x) is multiplied with its sum
+#     shared: scale = g[0], one gradient for all rows;  mean: scale = g[0] / total[0]
 CROSS_ENTROPY_BACKWARD = Rows(
     "cross_entropy_backward",
-    "S x, row I target, row T lse, row T scale, col T bias",
+    "S x, row I target, row T lse, row T scale, col T bias, col T weight, raw L g, raw T total",
     "S gx",
     scalars="smoothing one_minus_smoothing",
-    flags="smoothing bias",
+    flags="smoothing bias weighted shared mean",
     body="""
     #if bias
     T v = T(x) + bias;
@@ -107,11 +140,29 @@ CROSS_ENTROPY_BACKWARD = Rows(
     T v = T(x);
     #endif
     T p = exp(v - lse);
-    #if smoothing
-    T wanted = (j == target ? one_minus_smoothing : T(0)) + smoothing / T(n);
+    #if weighted
+    T w = sum(j == target ? weight : T(0));
     #else
-    T wanted = j == target ? T(1) : T(0);
+    T w = T(1);
     #endif
-    gx = target < 0 ? T(0) : (p - wanted) * scale;
+    T wanted = j == target ? w : T(0);
+    #if smoothing
+    #if weighted
+    p = p * (one_minus_smoothing * w + smoothing * sum(weight) / T(n));
+    wanted = one_minus_smoothing * wanted + smoothing * weight / T(n);
+    #else
+    wanted = one_minus_smoothing * wanted + smoothing / T(n);
+    #endif
+    #elif weighted
+    p = p * w;
+    #endif
+    #if mean
+    T by = T(g[0]) / total[0];
+    #elif shared
+    T by = T(g[0]);
+    #else
+    T by = scale;
+    #endif
+    gx = target < 0 ? T(0) : (p - wanted) * by;
 """,
 )

@@ -131,7 +131,7 @@ def test_reductions_along_rows_agree_to_the_bit_and_with_float64(shape, name):
 
 @pytest.mark.parametrize("name", ["float16", "float32", "float64"])
 @pytest.mark.parametrize(
-    "shape", [(5, 7), (1, 3), (300, 1), (128, 16), (129, 300), (1000, 33), (2, 3, 5), (7, 0)]
+    "shape", [(5, 7), (1, 3), (300, 1), (128, 16), (129, 300), (1000, 33), (2, 3, 5)]
 )
 def test_reductions_along_columns_agree_to_the_bit_and_with_float64(shape, name):
     x, w = normal(shape, name, 1), normal(shape[:-1], name, 2)
@@ -303,7 +303,7 @@ def test_every_second_call_takes_the_short_way_and_agrees(machine):
     with kernels.use(machine):
         first, second = (CROSS_ENTROPY(x, target) for _ in range(2))
         loss = np.zeros(8, np.float32)
-        third = [CROSS_ENTROPY(x, target, None, loss) for _ in range(2)]
+        third = [CROSS_ENTROPY(x, target, None, None, loss) for _ in range(2)]
     np.testing.assert_array_equal(first, second)
     assert third[0][0] is loss and third[1][0] is loss
     np.testing.assert_array_equal(third[1], first)

@@ -1,114 +1,121 @@
-"""What layers and losses are made of: affine maps, softmax, and choosing one class a row."""
+"""What layers are made of beyond one function an element: affine maps, softmax, dropout.
+
+The gradients are launches of their own texts (kernels/layers.py); beside each stands the formula on Tensors,
+which is recorded when gradients are to be differentiated again.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from kernels.dropout import DROPOUT
+from kernels.elementary import RELU_BACKWARD
+from kernels.layers import (
+    BIAS_GRAD,
+    BIAS_RELU,
+    BIAS_RELU_BACKWARD,
+    LOG_SOFTMAX,
+    LOG_SOFTMAX_BACKWARD,
+    SOFTMAX,
+    SOFTMAX_BACKWARD,
+)
 
 from ..autograd import op
 from ..backend import device_of, to_device, xp_of
 from ..grad_mode import mode
 from ..tensor import Tensor
 from .activations import constants
-from .products import linear_product, matmul
-from .select import masked
-from .sums import sum_to
+from .products import flat, linear_product, matmul, product
+from .select import relu_backward
+from .sums import sum
 from .unary import exp
-
-
-def flat(x):
-    """x as a matrix, the last dim its columns: an array or a Tensor."""
-    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
-
-
-def product(a, b, need):
-    """a @ b for matrices; into the memory of `need` where that is an array."""
-    if need is True:
-        return xp_of(a).matmul(a, b)
-    out = need if need.ndim == 2 else need.reshape(a.shape[0], b.shape[1])
-    xp_of(a).matmul(a, b, out=out)
-    return need
-
-
-def column_sum(g, need):
-    """The sum of a matrix over its rows; into `need` where that is an array."""
-    out = None if need is True else need
-    total = g.sum(axis=0, dtype="float32" if g.dtype.itemsize == 2 else None)
-    if out is None:
-        return total.astype(g.dtype, copy=False)
-    out[...] = total
-    return out
 
 
 @op
 def linear(x, w, b):
-    """x @ w.T + b: (..., I), (O, I), (O,) -> (..., O)"""
-    y = xp_of(x).matmul(flat(x), w.T)
+    """x @ w.T + b: (..., I), (O, I), (O) -> (..., O)"""
+    y = product(flat(x), w.T)
     y += b
-    return y.reshape(*x.shape[:-1], w.shape[0])
+    return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[0])
 
 
 @linear.joint_vjp
 def _(g, needed, x, w):
     if mode.enabled:
         return linear_product(g, w.mT), matmul(flat(g).mT, flat(x)), g
-    return _affine_gradients(flat(g.array), needed, x, w)
+    gz, bias = flat(g.array), needed[2]
+    gb = None if bias is False else BIAS_GRAD(gz, None if bias is True else bias)
+    return *_factors(gz, needed, x, w), gb if gb is None else Tensor(gb)
 
 
-def _affine_gradients(g, needed, x, w):
-    """The gradients of x @ w.T + b for the matrix g, as arrays' worth of Tensors."""
-    gx = gw = gb = None
+def _factors(g, needed, x, w):
+    """The gradients of both factors of x @ w.T, for the matrix g; into the memory that is offered."""
+    gx = gw = None
     if needed[0] is not False:
-        gx = Tensor(product(g, w.array, needed[0]).reshape(x.array.shape))
+        place = None if needed[0] is True else flat(needed[0])
+        gx = product(g, w.array, place)
+        gx = Tensor(gx if x.array.ndim == 2 else gx.reshape(x.array.shape))
     if needed[1] is not False:
-        gw = Tensor(product(g.T, flat(x.array), needed[1]))
-    if needed[2] is not False:
-        gb = Tensor(column_sum(g, needed[2]))
-    return gx, gw, gb
+        gw = Tensor(product(g.T, flat(x.array), None if needed[1] is True else needed[1]))
+    return gx, gw
 
 
 @op
 def linear_relu(x, w, b):
-    """max(x @ w.T + b, 0)"""
-    y = xp_of(x).matmul(flat(x), w.T)
-    y += b
-    xp_of(y).maximum(y, y.dtype.type(0), out=y)
-    return y.reshape(*x.shape[:-1], w.shape[0])
+    """max(x @ w.T + b, 0): (..., I), (O, I), (O) -> (..., O)"""
+    y = product(flat(x), w.T)
+    BIAS_RELU(y, b, y)
+    return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[0])
 
 
 @linear_relu.joint_vjp
 def _(g, needed, y, x, w):
     if mode.enabled:
-        g = masked(g, y.array > 0)
+        g = relu_backward(g, y)
         return linear_product(g, w.mT), matmul(flat(g).mT, flat(x)), g
-    return _affine_gradients(flat(g.array * (y.array > 0)), needed, x, w)
+    bias = needed[2]
+    if bias is False:
+        return *_factors(RELU_BACKWARD(flat(g.array), flat(y.array)), needed, x, w), None
+    gz, gb = BIAS_RELU_BACKWARD(flat(g.array), flat(y.array), None, None if bias is True else bias)
+    return *_factors(gz, needed, x, w), Tensor(gb)
+
+
+def along(axis, text, *arrays):
+    """A text of rows, applied along any axis: that axis goes last, and back."""
+    if axis == arrays[0].ndim - 1:
+        return text(*arrays)
+    moved = [xp_of(a).moveaxis(a, axis, -1) for a in arrays]
+    return xp_of(arrays[0]).moveaxis(text(*moved), -1, axis)
 
 
 @op
 def softmax(x, axis):
     """e^x / sum(e^x), the sum along an axis"""
-    xp = xp_of(x)
-    x = xp.exp(x - x.max(axis=axis, keepdims=True))
-    return x / x.sum(axis=axis, keepdims=True)
+    return along(axis, SOFTMAX, x)
 
 
-softmax.vjp(x=lambda g, y, axis: y * (g - sum_to(g * y, _kept(g, axis))))
+def _softmax_gradient(g, y, axis):
+    if mode.enabled:
+        return y * (g - sum(g * y, (axis,), True))
+    return Tensor(along(axis, SOFTMAX_BACKWARD, g.array, y.array))
+
+
+softmax.vjp(x=_softmax_gradient)
 
 
 @op
 def log_softmax(x, axis):
     """x - log(sum(e^x)), the sum along an axis"""
-    xp = xp_of(x)
-    x = x - x.max(axis=axis, keepdims=True)
-    return x - xp.log(xp.exp(x).sum(axis=axis, keepdims=True))
+    return along(axis, LOG_SOFTMAX, x)
 
 
-def _kept(x, axis):
-    return x.array.shape[:axis] + (1,) + x.array.shape[axis + 1 :]
+def _log_softmax_gradient(g, y, axis):
+    if mode.enabled:
+        return g - exp(y) * sum(g, (axis,), True)
+    return Tensor(along(axis, LOG_SOFTMAX_BACKWARD, g.array, y.array))
 
 
-log_softmax.vjp(x=lambda g, y, axis: g - exp(y) * sum_to(g, _kept(g, axis)))
+log_softmax.vjp(x=_log_softmax_gradient)
 
 
 def quarters(a):

@@ -9,6 +9,7 @@ from typing import Any
 
 from ... import ops
 from ...backend import on_device, xp_of
+from ...ops.classes import class_weights, index_targets
 from ...public.promote import same_device
 from ...tensor import Tensor
 from .activation import floating
@@ -108,9 +109,9 @@ def nll_loss(
     check("nll_loss", reduction, size_average, reduce)
     _shapes("nll_loss", input, target, weight)
     in_range("nll_loss", target.array, input.array.shape[min(1, input.array.ndim - 1)], ignore_index)
-    t = target.array.reshape(-1)
     rows = _rows(input)
-    w, t = ops.class_weights(rows.array, t, None if weight is None else weight.array, ignore_index)
+    t = index_targets(target, ignore_index).array.reshape(-1)
+    w, t = class_weights(rows.array, t, None if weight is None else weight.array)
     loss = -ops.take_along(rows, t[:, None], 1).reshape(-1) * Tensor(w)
     if reduction == "mean":
         return loss.sum() / Tensor(w.sum())
@@ -147,10 +148,11 @@ def cross_entropy(
     if x.ndim != 2 or weight is not None or getattr(t, "shape", None) != x.shape[:1] or t.dtype.kind != "i":
         _shapes("cross_entropy", input, target, weight)
     in_range("cross_entropy", t, x.shape[min(1, x.ndim - 1)], ignore_index)
-    rows = input if x.ndim == 2 else _rows(input)
-    flat = t if t.ndim == 1 else t.reshape(-1)
+    target = index_targets(target, ignore_index)
+    if x.ndim != 2:
+        input, target = _rows(input), target.reshape(-1)
     w = None if weight is None else weight.array
-    loss = ops.cross_entropy(rows, flat, w, ignore_index, label_smoothing, reduction)
+    loss = ops.cross_entropy(input, target, w, label_smoothing, reduction)
     return loss if reduction != "none" or x.ndim == 2 else loss.reshape(t.shape)
 
 
