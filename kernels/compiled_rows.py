@@ -82,7 +82,7 @@ class Writer:
         return "\n" + "".join(lines) + '#line 1 "generated"\n' if lines else ""
 
     def element_loads(self, p: Pass, last: bool, at: Mapping[str, str]) -> str:
-        """The inputs of the elements that a pass reads, and its outputs, as locals; `at`: where they stand."""
+        """The inputs of the elements that a pass reads, and its outputs, as locals. `at`: their places."""
         names = {name for s in (*p.steps, *p.again) for name in reads(s) | assigned(s)}
         names |= {q.name for q in self.matrices if q.output} if last else set()
         found = []

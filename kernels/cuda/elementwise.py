@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from kernels.compiled import located
-from kernels.cuda.preamble import CUDA_NAME, preamble
+from kernels.cuda.preamble import CUPY_NAME, cupy_preamble
 from kernels.dtypes import concrete
 from kernels.kernel import Variant
 from kernels.signature import Parameter
@@ -34,7 +34,7 @@ def elementwise_kernel(variant: Variant, letters: Mapping[str, str]) -> Any:
     for p in variant.parameters:
         t = concrete(p.type, letters)
         declared[p.output].append(f"{'raw ' * (p.kind == 'raw')}{t} {_cupy_name(p)}")
-        c = CUDA_NAME[t]
+        c = CUPY_NAME[t]
         if p.output:
             before.append(f"{c} {p.name}{f' = _{p.name}' * (p.name in variant.loaded)};")
             after.append(f"_{p.name} = {p.name};")
@@ -55,7 +55,7 @@ def elementwise_kernel(variant: Variant, letters: Mapping[str, str]) -> Any:
         operation,
         name,
         no_return=True,
-        preamble=preamble(letters),
+        preamble=cupy_preamble(letters),
         options=("--std=c++17",),
     )
 

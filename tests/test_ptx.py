@@ -1,0 +1,223 @@
+"""The CUDA of every kernel compiles for every architecture, has no doubles, and touches memory as promised.
+
+Without a GPU: the very source CuPy would compile goes through NVRTC, and rows kernels run on the CPU, thread
+by thread (cuda_on_cpu.h).
+"""
+
+import ctypes
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from oracle import oracle
+
+import kernels
+from kernels import Elementwise, Rows, layers, rules
+from kernels.dtypes import compute_type
+
+cupy = oracle("cupy")
+nvrtc = cupy.cuda.nvrtc
+pytestmark = pytest.mark.oracle
+
+ARCHITECTURES = (75, 80, 90)
+STORAGE = ("float32", "float16", "bfloat16")
+
+
+def include_folders():
+    """CuPy's headers, and CUDA's where a package brought them."""
+    own = Path(cupy.__file__).parent / "_core" / "include"
+    found = [str(own), *(str(p) for p in (own / "cupy" / "_cccl").iterdir())]
+    root = Path(cupy.__file__).parent.parent / "nvidia"
+    found += [str(p.parent) for p in root.glob("**/include/cuda_fp16.h")]
+    return found
+
+
+def ptx(source, arch=80):
+    """The PTX of a source; a failed compilation shows NVRTC's own words."""
+    program = nvrtc.createProgram(source, "kernel.cu", (), ())
+    options = ["--std=c++17", f"--gpu-architecture=compute_{arch}", *(f"-I{p}" for p in include_folders())]
+    try:
+        nvrtc.compileProgram(program, tuple(options))
+        made = nvrtc.getPTX(program)
+    except nvrtc.NVRTCError as error:
+        raise AssertionError(nvrtc.getProgramLog(program)) from error
+    finally:
+        nvrtc.destroyProgram(program)
+    return made.decode() if isinstance(made, bytes) else made
+
+
+def source(kernel, storage, flags=()):
+    from kernels.cuda.source import cuda_source
+
+    free = dict.fromkeys(kernel.letters - {"S", "T"}, "int64")
+    return cuda_source(kernel, free | dict(S=storage), flags)
+
+
+def every_kernel():
+    """All kernels of the package and of minigrad, with their flag sets: none, each, and all."""
+    import minigrad  # noqa: F401  defines its kernels
+
+    for kernel in sorted(kernels.registry.values(), key=lambda k: k.name):
+        for flags in {(), *((f,) for f in kernel.flags), kernel.flags}:
+            yield pytest.param(kernel, flags, id="-".join([kernel.name, *flags]))
+
+
+def wants_double(kernel):
+    """Whether a text says itself that it computes in double."""
+    concrete = {p.type for p in kernel.parameters}
+    return "float64" in concrete or "float64" in kernel.body
+
+
+@pytest.mark.parametrize(("kernel", "flags"), list(every_kernel()))
+def test_every_text_compiles_without_doubles(kernel, flags):
+    made = ptx(source(kernel, "float32", flags))
+    if not wants_double(kernel):
+        assert made.count(".f64") == 0
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("storage", STORAGE)
+@pytest.mark.parametrize(
+    "kernel", [rules.ADAM, rules.SGD, layers.SOFTMAX, layers.BIAS_RELU_BACKWARD], ids=lambda k: k.name
+)
+def test_every_storage_and_architecture_compiles(kernel, storage, arch):
+    made = ptx(source(kernel, storage, kernel.flags), arch)
+    assert f".target sm_{arch}" in made and made.count(".f64") == 0
+
+
+def memory(made):
+    """Loads and stores of array elements in the loop of an elementwise kernel; scalars are loaded as well."""
+    return len(re.findall(r"\bld\.global", made)), len(re.findall(r"\bst\.global", made))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "flags", "loads", "stores"),
+    [
+        (rules.ADAM, ("decoupled",), 4, 3),
+        (rules.ADAM, ("amsgrad",), 5, 4),
+        (rules.SGD, (), 2, 1),
+        (rules.SGD, ("momentum", "nesterov"), 3, 2),
+        (layers.BIAS_RELU, (), 2, 1),
+    ],
+)
+def test_every_array_is_loaded_once_and_stored_once(kernel, flags, loads, stores):
+    made = ptx(source(kernel, "float32", flags))
+    assert memory(made) == (loads + len(kernel.variant(flags).scalars), stores)
+
+
+def test_a_new_learning_rate_is_no_new_source():
+    text = source(rules.ADAM, "float32", ("decoupled",))
+    assert "const T lr = hp[0];" in text and "raw" not in text.split("__global__")[1].split("(")[0]
+    assert re.search(r"float hp|hp", text)
+
+
+def test_compiler_messages_point_to_the_line_of_the_rule_book():
+    broken = source(rules.SGD, "float32").replace("p = T(p) - lr * d;", "p = T(p) - lr * dd;")
+    with pytest.raises(AssertionError) as caught:
+        ptx(broken)
+    line = int(re.search(r"kernels/rules\.py\((\d+)\): error: identifier \"dd\"", str(caught.value)).group(1))
+    assert "p = T(p) - lr * d;" in Path(rules.__file__).read_text().split("\n")[line - 1]
+
+
+# -- the device text, executed -----------------------------------------------------------------------------
+
+RUN = """
+extern "C" void run(void** p, unsigned blocks, unsigned x, unsigned y, long long n, long long rows) {{
+    launch(Place{{blocks, 1}}, Place{{x, y}}, [=] {{ minigrad::{name}({arguments}, n, rows); }});
+}}
+"""
+
+
+def on_cpu(kernel, arrays, scalars, folder, flags=()):
+    """Runs the CUDA source of a rows kernel on the CPU; arrays by name, outputs written in place."""
+    from kernels.cuda.rows import grid, kernel_name, rows_kernel
+
+    variant = kernel.variant(flags)
+    storage = arrays[kernel.parameters[0].name].dtype.name
+    letters = {"S": storage, "T": compute_type(storage)}
+    letters |= {p.type: arrays[p.name].dtype.name for p in variant.parameters if p.type == "I"}
+    here = Path(__file__).parent
+    text = rows_kernel(variant, letters)
+    heads = re.search(r"__global__ void \w+\((.*?)\) \{", text, re.S).group(1).split(", ")
+    types = [h.rsplit(" ", 1)[0] for h in heads[:-2]]
+    arguments = ", ".join(f"({_qualified(t)})p[{k}]" for k, t in enumerate(types))
+    code = "\n".join(
+        [
+            (here / "cuda_on_cpu.h").read_text(),
+            (Path(kernels.__file__).parent / "preamble.h").read_text(),
+            text,
+            RUN.format(name=kernel_name(variant, letters), arguments=arguments),
+        ]
+    )
+    (folder / "kernel.cpp").write_text(code)
+    command = [
+        "c++",
+        "-std=c++20",
+        "-O1",
+        "-w",
+        "-shared",
+        "-fPIC",
+        "-pthread",
+        "-ffp-contract=off",
+        "-march=native",
+    ]
+    done = subprocess.run(
+        [*command, "kernel.cpp", "-o", "kernel.so"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    library = ctypes.CDLL(str(folder / "kernel.so"))
+    ordered = [arrays[p.name] for p in variant.parameters]
+    if variant.scalars:
+        ordered.append(np.array(scalars, letters["T"]))
+    pointers = (ctypes.c_void_p * len(ordered))(*(a.ctypes.data for a in ordered))
+    shape = next(arrays[p.name].shape for p in variant.parameters if p.kind == "array")
+    (blocks, _), (x, y) = grid(kernel.axis, shape[0], shape[1])
+    library.run(pointers, blocks, x, y, ctypes.c_longlong(shape[1]), ctypes.c_longlong(shape[0]))
+
+
+def _qualified(t):
+    """A pointer type of the kernel's signature, seen from outside its namespace."""
+    return re.sub(r"\b(half|bhalf|T)\b", r"minigrad::\1", t)
+
+
+needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("kernel", "shape", "storage", "flags"),
+    [
+        (layers.SOFTMAX, (5, 70), "float32", ()),
+        (layers.SOFTMAX, (3, 7), "float16", ()),
+        (layers.BIAS_RELU_BACKWARD, (19, 40), "float32", ()),
+        (layers.BIAS_GRAD, (300, 33), "float32", ()),
+        (layers.CROSS_ENTROPY, (6, 50), "float32", ("smoothing", "bias")),
+    ],
+    ids=lambda v: v.name if hasattr(v, "name") else None,
+)
+def test_the_device_text_of_a_rows_kernel_gives_the_hosts_numbers(kernel, shape, storage, flags, tmp_path):
+    rng = np.random.default_rng(0)
+    of_kind = {"array": shape, "row": shape[:1], "col": shape[1:]}
+    letters = {"S": storage, "T": "float32", "I": "int64"}
+    arrays = {}
+    for p in kernel.variant(flags).parameters:
+        made = (
+            rng.integers(-1, shape[1], of_kind[p.kind]) if p.type == "I" else rng.normal(size=of_kind[p.kind])
+        )
+        arrays[p.name] = made.astype(letters[p.type])
+    scalars = [0.1, 0.9] if kernel.variant(flags).scalars else None
+    inputs = [arrays.get(p.name) for p in kernel.inputs]
+    expected = kernel(*inputs, scalars=scalars, flags=flags)
+    on_cpu(kernel, arrays, scalars, tmp_path, flags)
+    for p, e in zip(kernel.variant(flags).outputs, expected if isinstance(expected, tuple) else (expected,)):
+        tolerance = 1e-3 if storage == "float16" else 2e-6
+        np.testing.assert_allclose(
+            arrays[p.name].astype(float), e.astype(float), rtol=tolerance, atol=tolerance * 10
+        )
+
+
+def test_all_kernels_are_of_a_known_kind():
+    assert all(isinstance(k, Elementwise | Rows) for k in kernels.registry.values())
