@@ -9,8 +9,8 @@ from kernels.elementwise import Elementwise
 # (The mask is bytes: a bool would be tested one by one.)
 MASKED = Elementwise("masked", "S x, uint8 mask", "S y", "y = mask != 0 ? x : S(0);")
 
-# g where y > 0, else 0: the gradient of y = max(x, 0)
-RELU_BACKWARD = Elementwise("relu_backward", "S g, S y", "S gx", "gx = T(y) > T(0) ? T(g) : T(0);")
+# g where y > 0 or nan, else 0: the gradient of y = max(x, 0)
+RELU_BACKWARD = Elementwise("relu_backward", "S g, S y", "S gx", "gx = T(y) <= T(0) ? T(0) : T(g);")
 
 # f(x) = 1 / (1 + e^-x),  f' = f (1 - f)
 SIGMOID = Elementwise("sigmoid", "S x", "S y", "y = T(1) / (T(1) + exp(-T(x)));")

@@ -78,8 +78,8 @@ copysign.vjp(a=lambda g, y, a: mul(g, masked(div(y, a), raw(a) != 0)), b=nothing
 
 @op
 def heaviside(a, b):
-    """0 for a < 0, b for a = 0, 1 for a > 0"""
-    return library(a, b).heaviside(a, b)
+    """0 for a < 0 (or nan), b for a = 0, 1 for a > 0"""
+    return library(a, b).where(a == 0, b, (a > 0).astype(b.dtype))
 
 
 @op

@@ -26,6 +26,8 @@ def power(x, p):
             return x * x * x
         if p == 0.5:
             return xp.sqrt(x)
+        if p == -0.5:
+            return x.dtype.type(1) / xp.sqrt(x)
         if p == -1:
             return x.dtype.type(1) / x
     return xp.power(x, p)

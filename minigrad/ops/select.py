@@ -43,7 +43,7 @@ relu.vjp(x=lambda g, y: relu_backward(g, y))
 
 @op
 def relu_backward(g, value):
-    """g where the value is > 0, else 0"""
+    """0 where the value is <= 0, else g"""
     return texts.RELU_BACKWARD(g, value)
 
 

@@ -294,13 +294,17 @@ def abs(x):
     return xp_of(x).abs(x)
 
 
-abs.vjp(x=lambda g, x: g * Tensor(xp_of(x.array).sign(x.array)))
+abs.vjp(x=lambda g, x: g * Tensor(_sign(x.array)))
 
 
 @op
 def sign(x):
-    """-1, 0 or 1; the gradient is 0"""
-    return xp_of(x).sign(x)
+    """-1, 0 or 1, and 0 of nan; the gradient is 0"""
+    return _sign(x)
+
+
+def _sign(x):
+    return (x > 0).astype(x.dtype) - (x < 0).astype(x.dtype)
 
 
 sign.vjp(x=nothing)

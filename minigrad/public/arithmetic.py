@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .. import ops
-from ..backend import bool_, float64, on_device
+from ..backend import as_dtype, bool_, float64, on_device
 from ..tensor import Tensor
-from .promote import floating_operands, is_plain, operands, result_type, scalar, tensor_of
+from .promote import (
+    dtype_of_number,
+    floating_operands,
+    is_number,
+    is_plain,
+    operands,
+    result_type,
+    scalar,
+    tensor_of,
+)
 from .register import alias, in_place, method, public
 
 
 def _scaled(name: str, value: Any, factor: Any, called: str) -> Any:
-    """factor value, where the factor is a number of the value's kind."""
-    if not isinstance(factor, (int, float, np.generic)):
+    """factor value: a Tensor or scalar, times a number of the same kind."""
+    if not is_number(factor):
         raise TypeError(f"{name}: {called} is a number, not a {type(factor).__name__}")
-    d = value.dtype if isinstance(value, Tensor) else None
-    if d is not None and not d.is_floating_point and not isinstance(factor, numbers.Integral):
+    d = value.dtype if isinstance(value, Tensor) else as_dtype(value.dtype)
+    if not d.is_floating_point and dtype_of_number(factor).is_floating_point:
         raise TypeError(f"{name}: {called} = {factor} for {d.name} tensors; use a whole number, or .float()")
-    return ops.mul(value, scalar(factor, d)) if d is not None else value * value.dtype.type(factor)
+    factor = scalar(factor, d)
+    return ops.mul(value, factor) if isinstance(value, Tensor) else value * factor
 
 
 def _subtractable(name: str, *values: Any) -> None:
@@ -105,8 +114,8 @@ def addcdiv(input: Tensor, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Ten
 @method
 def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
     """input + weight (end - input): the point at `weight` on the way from input to end."""
+    _floating_only("lerp", input, end)
     a, b, w = operands("lerp", input, end, weight)
-    _floating_only("lerp", a, b)
     return ops.lerp(a, b, w)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from .. import ops
 from ..backend import bool_
 from ..tensor import Tensor
-from .promote import floating, floating_operands, operands, scalar, tensor_of
+from .promote import floating, floating_operands, scalar, tensor_of
 from .register import EXPORTS, alias, in_place, method, public
 from .types import limits
 
@@ -176,7 +176,11 @@ def copysign(input: Tensor, other: Any) -> Tensor:
 @method
 def heaviside(input: Tensor, values: Tensor) -> Tensor:
     """0 where input is negative, 1 where it is positive, values where it is 0."""
-    return ops.heaviside(*operands("heaviside", input, values))
+    if tensor_of("heaviside", input).dtype is not tensor_of("heaviside", values).dtype:
+        raise TypeError(
+            f"heaviside: {input.dtype.name} and {values.dtype.name} tensors; convert one with .to()"
+        )
+    return ops.heaviside(input, values)
 
 
 for _function in (atan2, hypot, xlogy, copysign, heaviside):
