@@ -14,7 +14,7 @@ from . import _guard
 
 _guard.check()
 
-from . import autograd, backend, public
+from . import autograd, backend, linalg, public
 from .autograd import grad
 from .backend import (
     bfloat16,

@@ -204,7 +204,7 @@ class Tensor:
         Outside a graph, the values go into this tensor's memory. In a graph, self is rebound to the result,
         which is refused for a leaf (its gradient would be lost) and for a view (its base would not see it).
         """
-        from .autograd import is_grad_enabled
+        from .grad_mode import is_grad_enabled
 
         if tuple(result.shape) != tuple(self.shape):
             raise ValueError(

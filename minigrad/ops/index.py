@@ -144,6 +144,8 @@ def collected(g, index, axis, size, how):
         return collected(g.astype(np.float32), index, axis, size, how).astype(g.dtype)
     outer, inner = prod(shape[:axis]), prod(shape[axis + 1 :])
     xp = xp_of(g)
+    if not g.size:
+        return xp.full(shape, start_of(how, g.dtype), g.dtype)
     places = index.reshape(-1)
     if outer > 1:  # one long axis: row o of the outer axes has places o size ... (o + 1) size - 1
         places = (xp.arange(0, outer * size, size)[:, None] + places).reshape(-1)
@@ -160,8 +162,6 @@ def _scanned(xp, g, places, size, how):
     """`collected` for the rows of a matrix: sort by place; then in log2(n) rounds each row takes in the row
     1, 2, 4 ... before it if that has the same place; the last row of each place has them all."""
     reduce, start = getattr(xp, how), start_of(how, g.dtype)
-    if not g.size:
-        return xp.full((size, g.shape[1]), start, g.dtype)
     order = xp.argsort(places, kind="stable")
     places, g = places[order], g[order]
     step = 1

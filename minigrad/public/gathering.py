@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import ops
 from ..backend import xp_of
+from ..ops.index import touched
 from ..tensor import Tensor
 from .dims import check_tensor, one_dim
 from .indexing import in_range, one_value, same_dtype
@@ -89,7 +90,9 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """A copy of input with y[..., index[i], ...] = value, a number or 0-d tensor."""
     x, dim, index = _vector("index_fill", input, dim, index)
-    return ops.reshape(ops.put(x, one_value("index_fill", x, value), index, dim), input.array.shape)
+    mask = touched(xp_of(x.array), index.array, x.array.shape[dim])
+    mask = mask.reshape((-1,) + (1,) * (x.array.ndim - 1 - dim))
+    return ops.reshape(ops.select(Tensor(mask), one_value("index_fill", x, value), x), input.array.shape)
 
 
 # ----------------------------------------------------------------------------------------- element by element
@@ -114,8 +117,8 @@ def _elements(name: str, input: Tensor, dim: Any, index: Any, source: Tensor | N
     ):
         other = "" if source is None else f" nor the source's {tuple(source.shape)}"
         raise ValueError(
-            f"{name}: index of shape {tuple(index.shape)} for an input of shape {tuple(input.shape)} along dim "
-            f"{dim}; it needs as many dims, and must not exceed the input's size in the others{other}"
+            f"{name}: index of shape {tuple(index.shape)} for an input of shape {tuple(input.shape)}, dim={dim}; "
+            f"it needs as many dims, and must not exceed the input's size in the others{other}"
         )
     index = in_range(name, index, dim, shape[dim], negative=False)
     if not index.array.size:

@@ -20,7 +20,7 @@ from ..grad_mode import mode
 from ..tensor import Tensor
 from .dims import check_tensor
 from .promote import check_operand, same_device, scalar
-from .register import in_place, method, public
+from .register import alias_of, in_place, method, public
 
 # --------------------------------------------------------------------------------------------- keys of x[...]
 
@@ -94,8 +94,8 @@ def _item(x: Tensor, k: Any) -> Any:
             return as_int(k)
         except TypeError:
             raise IndexError(
-                f"indexing: {type(k).__name__} is no index; use ints, slices, None, ..., and tensors or lists "
-                "of ints or bools"
+                f"indexing: {type(k).__name__} is no index; use ints, slices, None, ..., and tensors or "
+                "lists of ints or bools"
             ) from None
     kind = k.array.dtype.kind
     if kind not in "bi":
@@ -193,7 +193,7 @@ def __setitem__(self: Tensor, key: Any, value: Any) -> None:
     value = value_for(self, value)
     tensor = isinstance(value, Tensor)
     if mode.enabled and (self.requires_grad or (tensor and value.requires_grad)):
-        self.changed(_written(self, key, value), "__setitem__")
+        self.changed(_written(alias_of(self), key, value), "__setitem__")
         return
     x, array = self.array, value.array if tensor else value
     if any(step == 0 and size > 1 for step, size in zip(x.strides, x.shape)):
@@ -205,7 +205,7 @@ def __setitem__(self: Tensor, key: Any, value: Any) -> None:
         if shape == x.shape[: len(shape)] and on_device(x) == on_device(key.array):
             mask = key.array.reshape(shape + (1,) * (x.ndim - len(shape)))
             xp_of(x).copyto(x, array, where=mask)  # needs no count of the true ones, so nothing is read back
-            self.version[0] += 1
+            self.touch()
             return
     basic, places = key_of(self, key)
     target = x[basic or (Ellipsis,)]
@@ -216,9 +216,9 @@ def __setitem__(self: Tensor, key: Any, value: Any) -> None:
         target[tuple(where) or (Ellipsis,)] = array
     except ValueError as error:
         raise ValueError(
-            f"indexing: a value of shape {array.shape} for a part of a tensor of shape {tuple(x.shape)}: {error}"
+            f"indexing: a value of shape {array.shape} for a part of a tensor of shape {x.shape}: {error}"
         ) from None
-    self.version[0] += 1
+    self.touch()
 
 
 def value_for(x: Tensor, value: Any) -> Any:

@@ -33,12 +33,21 @@ def alias(function: Callable, *names: str, methods: bool = True) -> None:
                 setattr(Tensor, f"{name}_", changing)
 
 
+def alias_of(x: Tensor) -> Tensor:
+    """x as another Tensor, for a result that x will take over: views made on the way are not views of x."""
+    y = Tensor(x.array)
+    y.node, y.requires_grad = x.node, x.requires_grad
+    if len(x.version) > 1:  # x shares its memory already
+        y.version = x.version
+    return y
+
+
 def in_place(function: Callable, name: str | None = None) -> None:
     """Give Tensor the method `name_`, which computes function(self, ...) and takes the result over."""
     name = name or function.__name__
 
     def changing(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return self.changed(function(self, *args, **kwargs), f"{name}_")
+        return self.changed(function(alias_of(self), *args, **kwargs), f"{name}_")
 
     changing.__name__ = f"{name}_"
     changing.__doc__ = f"In-place version of `{name}`."

@@ -28,7 +28,8 @@ class Sample:
     second      False where the gradient has no gradient (torch's either)
     no_grad     positions of floating inputs that are data
     reference   fn for torch, where it spells the call in another way
-    oracle      False for what torch does not have
+    oracle      False for what torch does not have, or does not differentiate
+    smooth      False at a kink, where differences are no derivatives
     rtol        agreement with torch, relative to the largest entry of each result
     float32     agreement of the float32 run with the float64 one; None for what makes no sense in float32
     """
@@ -42,12 +43,13 @@ class Sample:
         no_grad: tuple[int, ...] = (),
         reference: Callable[..., Any] | None = None,
         oracle: bool = True,
+        smooth: bool = True,
         rtol: float = 1e-10,
         float32: float | None = 1e-4,
     ):
         self.name, self.fn, self.inputs, self.second = name, fn, inputs, second
         self.no_grad, self.reference, self.oracle = frozenset(no_grad), reference or fn, oracle
-        self.rtol, self.float32 = rtol, float32
+        self.smooth, self.rtol, self.float32 = smooth, rtol, float32
 
     def arrays(self) -> list[np.ndarray]:
         """The inputs, the same at every call."""
