@@ -56,7 +56,7 @@ def test_a_step_of_the_mlp_is_at_most_20_launches_and_no_host_read(device):
     assert step.launched <= 20, step.launches
     assert step.launches["adam"] == 1
     assert step.host_reads == [] and step.synchronizations == [] and step.python_scalars == []
-    assert [u for u in step.uploads if "kernels" not in repr(u)] == []  # only the row of scalars goes up
+    assert len(step.uploads) == 1  # the row of scalars of the optimizer's step
     assert float(losses[-1]) < float(losses[0])
 
 
