@@ -32,6 +32,8 @@ def constants(text, x, scalars):
     kind = "float64" if x.dtype == "float64" else "float32"
     key = (text.name, scalars, kind, x.device.id)
     if key not in _held:
+        if len(_held) > 1000:  # somebody's numbers change at every call
+            _held.clear()
         _held[key] = xp_of(x).array(scalars, kind)
     return _held[key]
 

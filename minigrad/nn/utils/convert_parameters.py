@@ -1,11 +1,11 @@
-"""Functions on all parameters of a model: as one vector, and clipping their gradients."""
+"""All parameters of a model as one vector, and back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .. import ops
-from ..tensor import Tensor
+from ... import ops
+from ...tensor import Tensor
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
