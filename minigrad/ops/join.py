@@ -26,7 +26,8 @@ def _(g, needed, axis, aux):
 @op
 def stack(axis, *xs):
     """The arrays side by side along a new axis."""
-    return xp_of(xs[0]).stack(xs, axis=axis)
+    key = (slice(None),) * axis + (None,)
+    return xp_of(xs[0]).concatenate([x[key] for x in xs], axis=axis)
 
 
 @stack.joint_vjp

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from math import prod as size_of
 
+import numpy as np
+
 from ..autograd import op
 from ..backend import xp_of
 from ..tensor import Tensor
@@ -32,7 +34,7 @@ def kept(y, axes, shape):
 @op
 def prod(x, axis, keepdim):
     """The product over one axis."""
-    return x.prod(axis=axis, keepdims=keepdim)
+    return xp_of(x).prod(x, axis=axis, keepdims=keepdim)
 
 
 prod.vjp(x=lambda g, x, axis: spread(g, (axis,), x.array.shape) * _others(x, axis))
@@ -77,19 +79,19 @@ amin.vjp(x=lambda g, x, y, axes: _best(g, x, y, axes))
 
 @op
 def largest(x):
-    """The largest element of a vector, nan if there is one; those that tie (all nans do) share the gradient."""
+    """The largest element of a vector, nan if there is one; all such share the gradient."""
     return x.max(axis=0)
 
 
 @op
 def smallest(x):
-    """The smallest element of a vector, nan if there is one; those that tie (all nans do) share the gradient."""
+    """The smallest element of a vector, nan if there is one; all such share the gradient."""
     return x.min(axis=0)
 
 
 @op
 def median(x, skip_nan):
-    """The median of a vector, the lower one of two; those that tie (all nans do) share the gradient."""
+    """The median of a vector, the lower one of two; all such share the gradient."""
     return xp_of(x).sort(x)[median_place(x, 0, skip_nan)].reshape(())
 
 
@@ -220,4 +222,4 @@ def any(x, axes, keepdim):
 @op
 def count_nonzero(x, axes):
     """How many elements over axes are not 0, as int64."""
-    return (x != 0).sum(axis=axes, dtype="int64")
+    return (x != 0).sum(axis=axes, dtype=np.int64)

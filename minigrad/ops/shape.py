@@ -94,9 +94,15 @@ on_diagonal.vjp(x=lambda g, offset, a, b: diagonal(g, offset, a, b))
 
 @op(view=True, aux=True)
 def unfold(x, axis, size, step):
-    """y[..., i, ..., j] = x[..., i step + j, ...]: windows of an axis, as a new last axis. A view."""
+    """y[..., i, ..., j] = x[..., i step + j, ...]: windows of an axis, as a new last axis; a view if contiguous."""
+    if type(x) is np.ndarray and x.flags.c_contiguous and x.size and x.dtype.kind != "V":
+        shape = (*x.shape[:axis], (x.shape[axis] - size) // step + 1, *x.shape[axis + 1 :], size)
+        steps = (*x.strides[:axis], x.strides[axis] * step, *x.strides[axis + 1 :], x.strides[axis])
+        y = np.ndarray(shape, x.dtype, x, 0, steps)
+        y.flags.writeable = False
+        return y, x.shape
     y = xp_of(x).lib.stride_tricks.sliding_window_view(x, size, axis)
-    return y[(slice(None),) * axis + (slice(None, None, step),)], x.shape
+    return y[(slice(None),) * axis + (slice(None, None, step),)].copy(), x.shape
 
 
 @op(aux=True)

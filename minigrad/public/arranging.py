@@ -10,7 +10,7 @@ from .. import backend, ops
 from ..tensor import Tensor
 from .dims import check_tensor, in_order, one_dim, sizes_of
 from .register import in_place, method, public
-from .shapes import flatten, reshape, transpose
+from .shapes import flatten, transpose
 
 # ----------------------------------------------------------------------------- turned round, shifted
 
@@ -61,7 +61,7 @@ def roll(input: Tensor, shifts: Any, dims: Any = ()) -> Tensor:
     if dims is None or (isinstance(dims, (tuple, list)) and not dims):
         if len(moves) != 1:
             raise ValueError(f"roll: shifts {moves} need as many dims; without dims, give one shift")
-        return reshape(ops.roll(flatten(input), moves, (0,)), input.array.shape)
+        return ops.roll(input, moves, None)
     places = tuple(
         [one_dim("roll", d, input.array.ndim) for d in ((dims,) if isinstance(dims, int) else dims)]
     )
@@ -166,13 +166,14 @@ def tile(input: Tensor, *times: Any, dims: Any = ()) -> Tensor:
 
 
 def _repeated(x: Tensor, times: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
-    if max(times, default=1) == 1 and min(times, default=1) == 1:
-        return ops.reshape(ops.clone(x), shape)
-    pairs = [n for pair in zip(times, shape, strict=True) for n in pair]
+    """x, taken to have this shape, repeated times[k] along dim k: stretched along a new dim before each dim."""
     apart = ops.reshape(x, tuple([n for k in shape for n in (1, k)]))
-    return ops.reshape(
-        ops.expand(apart, tuple(pairs)), tuple([t * n for t, n in zip(times, shape, strict=True)])
-    )
+    pairs = ops.expand(apart, tuple([n for pair in zip(times, shape) for n in pair]))
+    return _copied(ops.reshape(pairs, tuple([t * n for t, n in zip(times, shape)])))
+
+
+def _copied(y: Tensor) -> Tensor:
+    return ops.clone(y) if y.is_view else y
 
 
 @public
@@ -200,6 +201,6 @@ def repeat_interleave(
     if times < 0:
         raise ValueError(f"repeat_interleave: {times} repeats; there must be 0 or more")
     shape = x.array.shape
-    pairs = ops.expand(ops.reshape(x, (*shape[: axis + 1], 1, *shape[axis + 1 :])),
-                       (*shape[: axis + 1], times, *shape[axis + 1 :]))  # fmt: skip
-    return ops.reshape(pairs, (*shape[:axis], n * times, *shape[axis + 1 :]))
+    apart = ops.reshape(x, (*shape[: axis + 1], 1, *shape[axis + 1 :]))
+    pairs = ops.expand(apart, (*shape[: axis + 1], times, *shape[axis + 1 :]))
+    return _copied(ops.reshape(pairs, (*shape[:axis], n * times, *shape[axis + 1 :])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from operator import index
 from typing import Any
 
@@ -22,13 +23,18 @@ def one_dim(name: str, dim: Any, ndim: int) -> int:
 
 def all_dims(name: str, dim: Any, ndim: int) -> tuple[int, ...]:
     """None, an int, a tuple or a list -> sorted dims; None and () mean all. ValueError for doubles."""
-    if dim is None or (isinstance(dim, (tuple, list)) and not dim):
+    return _all_dims(name, tuple(dim) if dim.__class__ is list else dim, ndim)
+
+
+@lru_cache(4096, typed=True)
+def _all_dims(name: str, dim: Any, ndim: int) -> tuple[int, ...]:
+    if dim is None or dim == ():
         return tuple(range(ndim))
-    given = dim if isinstance(dim, (tuple, list)) else (dim,)
+    given = dim if isinstance(dim, tuple) else (dim,)
     dims = sorted([one_dim(name, d, ndim) for d in given])
     for k, d in enumerate(dims[1:]):
         if d == dims[k]:
-            raise ValueError(f"{name}: dim {d} appears more than once in dim={tuple(given)}")
+            raise ValueError(f"{name}: dim {d} appears more than once in dim={given}")
     return tuple(dims) if ndim else ()
 
 

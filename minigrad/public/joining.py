@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from .. import ops
@@ -18,19 +17,22 @@ from .shapes import atleast_1d, atleast_2d, atleast_3d
 
 def _listed(name: str, tensors: Any) -> list[Tensor]:
     """A sequence of tensors as a list in their common dtype. TypeError or ValueError for anything else."""
-    if isinstance(tensors, Tensor) or not isinstance(tensors, Sequence):
+    if not isinstance(tensors, (list, tuple)):
         raise TypeError(f"{name}: a list or tuple of tensors is needed, not {type(tensors).__name__}")
     if not tensors:
         raise ValueError(f"{name}: the list of tensors is empty")
     check_tensor(name, *tensors)
-    first = tensors[0]
-    if [t for t in tensors if t.array.dtype != first.array.dtype]:
-        d = first.dtype
-        for t in tensors:
-            d = promote(d, t.dtype)
-        tensors = [t.to(d) for t in tensors]
+    first = tensors[0].array
+    for t in tensors:
+        if t.array.dtype is not first.dtype or type(t.array) is not type(first):
+            break
+    else:
+        return list(tensors)
     same_device(name, *tensors)
-    return list(tensors)
+    d = tensors[0].dtype
+    for t in tensors:
+        d = promote(d, t.dtype)
+    return [t.to(d) for t in tensors]
 
 
 @public
@@ -41,18 +43,9 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     """
     tensors = _listed("cat", tensors)
     parts = [t for t in tensors if t.array.shape != (0,)] or tensors[:1]
-    ndim = parts[0].array.ndim
-    if not ndim:
+    if not parts[0].array.ndim:
         raise ValueError("cat: 0-d tensors cannot be joined; use stack()")
-    axis = one_dim("cat", dim, ndim)
-    shape = parts[0].array.shape
-    for k, t in enumerate(parts):
-        other = t.array.shape
-        if len(other) != ndim or other[:axis] + other[axis + 1 :] != shape[:axis] + shape[axis + 1 :]:
-            raise ValueError(
-                f"cat: tensor {k} has shape {other}, the first {shape}; only dim {axis} may differ"
-            )
-    return ops.cat(axis, *parts)
+    return ops.cat(one_dim("cat", dim, parts[0].array.ndim), *parts)
 
 
 alias(cat, "concat", "concatenate", methods=False)

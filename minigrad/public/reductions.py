@@ -61,7 +61,8 @@ def not_empty(name: str, input: Tensor, axes: tuple[int, ...]) -> None:
 @method
 def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """Σ input over dim (all by default). Integers are summed as int64."""
-    input = summable("sum", input, dtype)
+    if dtype is not None or not isinstance(input, Tensor) or input.array.dtype.kind in "iub":
+        input = summable("sum", input, dtype)
     return ops.sum(input, all_dims("sum", dim, input.array.ndim), keepdim)
 
 
@@ -70,6 +71,8 @@ def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = N
 def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """Σ input over dim, nan counted as 0."""
     check_tensor("nansum", input)
+    if input.array.dtype.kind in "iub":
+        return sum(input, dim, keepdim, dtype=dtype)
     return sum(ops.masked(input, input.array == input.array), dim, keepdim, dtype=dtype)
 
 
@@ -77,8 +80,11 @@ def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any 
 @method
 def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """Σ input / n over dim (all by default); nan where n = 0."""
-    input = floating("mean", input, dtype)
+    if dtype is not None or not isinstance(input, Tensor) or input.array.dtype.char not in "fd":
+        input = floating("mean", input, dtype)
     axes = all_dims("mean", dim, input.array.ndim)
+    if input.array.dtype.char in "fd":
+        return ops.mean(input, axes, keepdim)
     return in_float32(lambda x: ops.mean(x, axes, keepdim), input)
 
 

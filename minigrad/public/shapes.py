@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -13,6 +14,7 @@ from .dims import all_dims, check_tensor, in_order, one_dim, sizes_of
 from .register import alias, method, public
 
 
+@lru_cache(4096)
 def _filled_in(name: str, sizes: tuple[int, ...], count: int) -> tuple[int, ...]:
     """Sizes with their one -1 replaced, for `count` elements. ValueError when they do not fit."""
     if min(sizes, default=0) >= 0:
@@ -63,30 +65,35 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return ops.reshape(input, (*shape[:first], prod(shape[first : last + 1]), *shape[last + 1 :]))
 
 
+@lru_cache(4096)
+def _order(n: int, dims: tuple[int, ...]) -> tuple[int, ...]:
+    order = tuple([one_dim("permute", d, n) for d in dims])
+    if len(order) != n or len(set(order)) != n:
+        raise ValueError(f"permute: dims {dims} must name each of the {n} dims of the tensor once")
+    return order
+
+
 @public
 @method
 def permute(input: Tensor, *axes: Any, dims: Any = ()) -> Tensor:
     """The dims in another order: y.shape[k] = x.shape[dims[k]]. A view."""
-    n = input.array.ndim
-    order = tuple([one_dim("permute", d, n) for d in sizes_of("permute", axes or dims)])
-    if len(order) != n or len(set(order)) != n:
-        raise ValueError(f"permute: dims {order} must name each of the {n} dims of the tensor once")
-    return ops.permute(input, order)
+    return ops.permute(input, _order(input.array.ndim, sizes_of("permute", axes or dims)))
+
+
+@lru_cache(4096, typed=True)
+def _exchanged(n: int, dim0: int, dim1: int) -> tuple[int, ...]:
+    a, b = one_dim("transpose", dim0, n), one_dim("transpose", dim1, n)
+    order = list(range(n))
+    if n:
+        order[a], order[b] = b, a
+    return tuple(order)
 
 
 @public
 @method
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Two dims exchanged. A view."""
-    n = input.array.ndim
-    a, b = one_dim("transpose", dim0, n), one_dim("transpose", dim1, n)
-    if a == b:
-        return ops.permute(input, tuple(range(n)))
-    if n - a + n - b == 3:
-        return ops.matrix_transpose(input)
-    order = list(range(n))
-    order[a], order[b] = b, a
-    return ops.permute(input, tuple(order))
+    return ops.permute(input, _exchanged(input.array.ndim, dim0, dim1))
 
 
 alias(transpose, "swapaxes", "swapdims")
@@ -124,41 +131,51 @@ Tensor.H = property(t)  # type: ignore[attr-defined]
 Tensor.mH = property(_mT)  # type: ignore[attr-defined]
 
 
+@lru_cache(4096, typed=True)
+def _squeezed(shape: tuple[int, ...], dim: Any) -> tuple[int, ...]:
+    chosen = range(len(shape)) if dim is None else all_dims("squeeze", dim, len(shape)) if dim != () else ()
+    return tuple([n for k, n in enumerate(shape) if n != 1 or k not in chosen])
+
+
 @public
 @method
 def squeeze(input: Tensor, dim: Any = None) -> Tensor:
-    """Without the dims of size 1: all of them, or those of `dim` (an int or a tuple) that have it."""
-    shape = input.array.shape
-    chosen = range(len(shape)) if dim is None else all_dims("squeeze", dim, len(shape)) if dim != () else ()
-    return ops.reshape(input, tuple([n for k, n in enumerate(shape) if n != 1 or k not in chosen]))
+    """Without the dims of size 1: all of them, or those of `dim` (an int or a tuple) that have it. A view."""
+    return ops.reshape(input, _squeezed(input.array.shape, tuple(dim) if dim.__class__ is list else dim))
+
+
+@lru_cache(4096, typed=True)
+def _unsqueezed(shape: tuple[int, ...], dim: int) -> tuple[int, ...]:
+    k = one_dim("unsqueeze", dim, len(shape) + 1)
+    return (*shape[:k], 1, *shape[k:])
 
 
 @public
 @method
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
-    """A new dim of size 1 at position dim."""
-    shape = input.array.shape
-    k = one_dim("unsqueeze", dim, len(shape) + 1)
-    return ops.reshape(input, (*shape[:k], 1, *shape[k:]))
+    """A new dim of size 1 at position dim. A view."""
+    return ops.reshape(input, _unsqueezed(input.array.shape, dim))
 
 
-@method
-def expand(self: Tensor, *sizes: Any, size: Any = ()) -> Tensor:
-    """Dims of size 1 repeated, and new dims in front, without memory: a read-only view. -1 keeps a size."""
-    wanted, shape = sizes_of("expand", sizes or size), self.array.shape
+@lru_cache(4096)
+def _expanded(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
     new = len(wanted) - len(shape)
     if new < 0:
         raise ValueError(
             f"expand: sizes {wanted} for a tensor of shape {shape}; each of its dims needs a size"
         )
     old = (None,) * new + shape
-    full = tuple([h if n == -1 and h is not None else n for n, h in zip(wanted, old, strict=True)])
-    for n, h in zip(full, old, strict=True):
+    full = tuple([h if n == -1 and h is not None else n for n, h in zip(wanted, old)])
+    for n, h in zip(full, old):
         if n < 0 or (h is not None and n != h and h != 1):
-            raise ValueError(
-                f"expand: shape {shape} does not expand to {wanted}; only dims of size 1 are repeated"
-            )
-    return ops.expand(self, full)
+            raise ValueError(f"expand: shape {shape} does not expand to {wanted}; only dims of size 1 repeat")
+    return full
+
+
+@method
+def expand(self: Tensor, *sizes: Any, size: Any = ()) -> Tensor:
+    """Dims of size 1 repeated, and new dims in front, without memory: a read-only view. -1 keeps a size."""
+    return ops.expand(self, _expanded(self.array.shape, sizes_of("expand", sizes or size)))
 
 
 @method
