@@ -22,8 +22,8 @@ TANH_BACKWARD = Elementwise("tanh_backward", "S g, S y", "S gx", "gx = T(g) * (T
 # f(x) = 1 - erf(x), accurate where that difference is small
 ERFC = Elementwise("erfc", "S x", "S y", "y = erfc(T(x));")
 
-# x with erf(x) = y: an estimate from log(1 - y^2) [Winitzki 2008], good to 0.2 %, and three Newton steps
-#     z <- z - (erf(z) - |y|) sqrt(pi)/2 e^(z^2),
+# x with erf(x) = y: an estimate from log(1 - y^2) [Winitzki 2008], good to 0.2 %, and three of Halley's steps
+#     z <- z - u / (1 + z u),  u = (erf(z) - |y|) sqrt(pi)/2 e^(z^2),
 # the difference taken from erfc and 1 - |y|, which is exact, where erf is near 1.
 ERFINV = Elementwise(
     "erfinv",
@@ -35,9 +35,12 @@ ERFINV = Elementwise(
     T l = log(c * (T(1) + v));
     T h = T(4.3307467508) + T(0.5) * l;                            // 2 / (pi a) + l / 2, with a = 0.147
     T z = sqrt(sqrt(h * h - l / T(0.147)) - h);
-    z = z - (v < T(0.5) ? erf(z) - v : c - erfc(z)) * T(0.88622692545275801) * exp(z * z);
-    z = z - (v < T(0.5) ? erf(z) - v : c - erfc(z)) * T(0.88622692545275801) * exp(z * z);
-    z = z - (v < T(0.5) ? erf(z) - v : c - erfc(z)) * T(0.88622692545275801) * exp(z * z);
+    T u = (v < T(0.5) ? erf(z) - v : c - erfc(z)) * T(0.88622692545275801) * exp(z * z);
+    z = z - u / (T(1) + z * u);
+    u = (v < T(0.5) ? erf(z) - v : c - erfc(z)) * T(0.88622692545275801) * exp(z * z);
+    z = z - u / (T(1) + z * u);
+    u = (v < T(0.5) ? erf(z) - v : c - erfc(z)) * T(0.88622692545275801) * exp(z * z);
+    z = z - u / (T(1) + z * u);
     x = c == T(0) ? T(y) / c : (T(y) < T(0) ? -z : z);
     """,
 )

@@ -25,6 +25,8 @@ from .register import alias, in_place, method, public
 
 def _scaled(name: str, value: Any, factor: Any, called: str) -> Any:
     """factor value: a Tensor or scalar, times a number of the same kind."""
+    if factor.__class__ is int and factor == 1:
+        return value
     if not is_number(factor):
         raise TypeError(f"{name}: {called} is a number, not a {type(factor).__name__}")
     d = value.dtype if isinstance(value, Tensor) else as_dtype(value.dtype)
@@ -50,7 +52,7 @@ def _subtractable(name: str, *values: Any) -> None:
 def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """input + alpha other, with broadcasting."""
     a, b = operands("add", input, other)
-    return ops.add(a, b if alpha == 1 else _scaled("add", b, alpha, "alpha"))
+    return ops.add(a, _scaled("add", b, alpha, "alpha"))
 
 
 @public
@@ -59,7 +61,7 @@ def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """input - alpha other, with broadcasting."""
     _subtractable("sub", input, other)
     a, b = operands("sub", input, other)
-    return ops.sub(a, b if alpha == 1 else _scaled("sub", b, alpha, "alpha"))
+    return ops.sub(a, _scaled("sub", b, alpha, "alpha"))
 
 
 @public
@@ -97,7 +99,7 @@ def addcmul(input: Tensor, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Ten
     """input + value tensor1 tensor2, with broadcasting."""
     a, b, c = operands("addcmul", input, tensor1, tensor2)
     product = ops.mul(b, c)
-    return ops.add(a, product if value == 1 else _scaled("addcmul", product, value, "value"))
+    return ops.add(a, _scaled("addcmul", product, value, "value"))
 
 
 @public
@@ -107,7 +109,7 @@ def addcdiv(input: Tensor, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Ten
     a, b, c = operands("addcdiv", input, tensor1, tensor2)
     _floating_only("addcdiv", a, b)
     quotient = ops.div(b, c)
-    return ops.add(a, quotient if value == 1 else _scaled("addcdiv", quotient, value, "value"))
+    return ops.add(a, _scaled("addcdiv", quotient, value, "value"))
 
 
 @public
@@ -183,7 +185,7 @@ def pow(input: Any, exponent: Any) -> Tensor:
     a, b = operands("pow", input, exponent)
     d = result_type(input, exponent)
     if d is bool_:
-        raise TypeError("pow: bools have no powers; convert them with .int()")
+        return ops.bitwise_or(a, ~b)  # 0^0 = 1
     if not d.is_floating_point and not isinstance(b, Tensor) and b < 0:
         raise ValueError(f"pow: {d.name} tensor to the power {exponent}, which is no integer; use .float()")
     return ops.power(a, b)
