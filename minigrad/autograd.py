@@ -36,6 +36,8 @@ import numpy as np
 from .backend import SILENT, destination, hush, unhush
 from .grad_mode import mode
 from .hooks import hooked
+from .separate import own, separate
+from .slot import filled, once, vacant
 from .tensor import UNCHANGED, Tensor
 from .unrolled import explained, first_call, pullback_of, versions_of
 
@@ -257,7 +259,8 @@ def _run(
                 asked[node] = g
             pullbacks = record.pullbacks
             if record.joint is not None:
-                pullbacks = record.joint(g, [_place(edge, wanted, create_graph) for edge in edges], saved)
+                places = [_place(edge, wanted, create_graph) for edge in edges]
+                pullbacks = record.joint(g, once(edges, places), saved)
             for edge, pullback in zip(edges, pullbacks):
                 if edge is None or pullback is None or (wanted is not None and edge not in wanted):
                     continue
@@ -266,9 +269,7 @@ def _run(
                     if d.array.shape != edge.shape:
                         d = sum_to(d, edge.shape)  # here, and for leaves below, broadcasting is undone
                     if edge in pending:
-                        pending[edge] = add(
-                            pending[edge], d
-                        )  # never in place: two consumers may hold one gradient
+                        pending[edge] = add(pending[edge], d)  # never in place: others may hold it
                     else:
                         pending[edge] = d
                         heappush(heap, (-edge.born, edge))
@@ -293,10 +294,10 @@ def _run(
                 _accumulate(leaf, g, create_graph)
             elif leaf in asked:
                 asked[leaf] = g
+        return [] if asked is None else separate([asked[t.node or t] for t in targets or ()], seeds)
     finally:
         mode.enabled = before
         unhush(token)
-    return [] if asked is None else [asked[t.node or t] for t in targets or ()]
 
 
 class _Start:
@@ -357,22 +358,23 @@ def _place(edge: Any, wanted: set | None, create_graph: bool) -> Any:
         or create_graph
     ):
         return True
-    return edge.slot.array
+    return vacant(edge).array
 
 
 def _leading_to(outputs: list[Tensor], asked: dict) -> set:
     """What was asked for and the nodes between it and the outputs: the only edges that need a gradient."""
-    reached: set[Node] = set()
-    stack = [y.node for y in outputs if y.node is not None]
+    reached: set = {y.node or y for y in outputs}
+    stack = [node for node in reached if type(node) is Node]
     while stack:
-        node = stack.pop()
-        if node not in reached:
-            reached.add(node)
-            stack.extend(e for e in node.edges if type(e) is Node)
+        for edge in stack.pop().edges:
+            if edge is not None and edge not in reached:
+                reached.add(edge)
+                stack += [edge] if type(edge) is Node else []
+    nodes = sorted([node for node in reached if type(node) is Node], key=lambda node: node.born)
+    if not reached.issuperset(asked) and (freed := [node for node in nodes if node.saved is None]):
+        _checked(freed[0], False)  # what was asked for may lie behind it: this says so
     wanted = set(asked)
-    for node in sorted(
-        reached, key=lambda n: n.born
-    ):  # oldest first: what lies behind a node is settled before it
+    for node in nodes:  # oldest first: what lies behind a node is settled before it
         if any(e in wanted for e in node.edges if e is not None):
             wanted.add(node)
     return wanted
@@ -381,7 +383,7 @@ def _leading_to(outputs: list[Tensor], asked: dict) -> set:
 def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
     """leaf.grad += g: the first goes into the arena's slot if there is one, later ones are added."""
     if create_graph:
-        leaf.grad = g if leaf.grad is None else leaf.grad + g
+        leaf.grad = own(g) if leaf.grad is None else leaf.grad + g
     elif leaf.grad is not None:
         if leaf.grad.requires_grad:  # made with create_graph: part of a graph, never changed in place
             leaf.grad = leaf.grad.detach() + g
@@ -391,7 +393,4 @@ def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
     elif leaf.slot is None:
         leaf.grad = Tensor(g.array.copy())  # g may be held by others too
     else:
-        if g.array is not leaf.slot.array:
-            leaf.slot.array[...] = g.array
-        leaf.slot.touch()
-        leaf.grad = leaf.slot
+        leaf.grad = filled(leaf, g)

@@ -200,10 +200,23 @@ def __deepcopy__(self: Tensor, memo: dict) -> Tensor:
     """A leaf with its own memory; RuntimeError for a computed tensor, whose graph cannot be copied."""
     if self.node is not None:
         raise RuntimeError("deepcopy: only leaves can be copied deeply; use .detach().clone()")
-    out = type(self).__new__(type(self))
+    out = self.__class__.__new__(self.__class__)
     memo[id(self)] = out
     Tensor.__init__(out, self.array.copy())
     out.requires_grad = self.requires_grad
     if self.grad is not None:
         out.grad = Tensor(self.grad.array.copy())
+    return out
+
+
+@method
+def __reduce_ex__(self: Tensor, protocol: Any) -> tuple:
+    """What pickle keeps: values, type and requires_grad; neither graph nor gradient, as PyTorch's."""
+    return _restored, (self.__class__, self.array, self.requires_grad)
+
+
+def _restored(cls: Any, array: Any, requires_grad: bool) -> Tensor:
+    out = cls.__new__(cls)
+    Tensor.__init__(out, array)
+    out.requires_grad = requires_grad
     return out
