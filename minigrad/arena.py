@@ -3,98 +3,147 @@
     offset   0        1024                    3072     4096
              | weight | bias ........ 0 0 0 0 | ...    |        parameters: p.array is a view of it
              | grad   | grad ........ 0 0 0 0 | ...    |        gradients:  p.slot, where backward writes
+             | m      | m ........... 0 0 0 0 | ...    |        state:      such buffers for each optimizer
 
 Every tensor starts at a multiple of 1,024 elements (a chunk), so that norms per tensor are sums of whole
 chunks; the pads between stay zero under every rule, because zero gradient and zero state give zero step.
 Names and shapes do not change: `p.array` becomes a view. All parameters share one version, which a step bumps
-once.
+once: a graph that needs any of them refuses to go on after it.
 
-A parameter lives in one arena for good. A second optimizer over the same parameters works in the same memory,
-by contiguous runs.
+A parameter stays where its first optimizer put it. A second optimizer over the same parameters works in the
+same memory, by contiguous runs. Moving parameters to another device or dtype builds a new arena of them, with
+their gradients and the state of every optimizer.
+
+What shared a parameter's memory before it moved in (a detached copy, a state_dict, a NumPy array) keeps the
+old memory, and shows no further change: make the optimizer first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from . import backend
-from .backend import Array, device
+from .backend import SILENT, Array, device, hush, unhush
 from .tensor import Tensor
 
 CHUNK = 1024
 
 
-def padded(p: Tensor) -> int:
-    """The room that a tensor takes in an arena."""
-    return -(-p.array.size // CHUNK) * CHUNK
+def cut(buffer: Array, offset: int, shape: tuple[int, ...]) -> Array:
+    """The part of a buffer that belongs to a tensor of this shape, as a view."""
+    size = 1
+    for n in shape:
+        size *= n
+    return buffer[offset : offset + size].reshape(shape)
 
 
 class Arena:
     """One buffer of parameters and one of gradients, of one dtype on one device."""
 
-    def __init__(self, params: Sequence[Tensor]):
-        first = params[0]
-        self.params = list(params)
-        self.offsets: list[int] = []
-        self.size = 0
-        for p in params:
-            self.offsets.append(self.size)
-            self.size += padded(p)
+    def __init__(self, params: Sequence[Tensor], where: device, numpy_dtype: np.dtype):
+        stops = np.cumsum([-(-p.array.size // CHUNK) * CHUNK for p in params]).tolist()
+        self.device, self.dtype, self.size = where, numpy_dtype, stops[-1]
+        self.array = backend.full((self.size,), 0, numpy_dtype, where)
+        self.gradient = backend.full((self.size,), 0, numpy_dtype, where)
+        self.states: WeakKeyDictionary[Any, dict[str, Array]] = WeakKeyDictionary()  # optimizer -> its slots
         self.version = [max(p.version[0] for p in params)]
-        self.array = backend.full((self.size,), 0, first.array.dtype, first.device)
-        self.gradient = backend.full((self.size,), 0, first.array.dtype, first.device)
-        for p, offset in zip(params, self.offsets, strict=True):
-            view = self.view(self.array, p, offset)
-            view[...] = p.array
-            p.array, p.version = view, self.version
-            p.arena, p.offset, p.stop = self, offset, offset + padded(p)
-            p.slot = Tensor(self.view(self.gradient, p, offset))
-            if p.grad is not None:
-                self.collect(p)
+        token = hush(SILENT)  # a narrower dtype overflows to infinity, as in PyTorch
+        try:
+            for p, offset, stop in zip(params, [0, *stops], stops, strict=False):
+                self.take(p, offset, stop)
+        finally:
+            unhush(token)
 
-    @staticmethod
-    def view(buffer: Array, p: Tensor, offset: int) -> Array:
-        """The part of a buffer that belongs to a parameter, in the parameter's shape."""
-        return buffer[offset : offset + p.array.size].reshape(p.array.shape)
+    def take(self, p: Tensor, offset: int, stop: int) -> None:
+        """Give a parameter its place, and bring along what another arena holds of it."""
+        array, shape, old = cut(self.array, offset, p.array.shape), p.array.shape, p.arena
+        array[...] = backend.to_device(p.array, self.device)
+        slot = Tensor(cut(self.gradient, offset, shape))
+        if old is not None:
+            if p.grad is p.slot and p.grad is not None:
+                slot.array[...] = backend.to_device(p.grad.array, self.device)
+                p.grad = slot
+            for optimizer, buffers in old.states.items():
+                for name, buffer in buffers.items():
+                    mine = cut(self.state(optimizer, name), offset, shape)
+                    mine[...] = backend.to_device(cut(buffer, p.offset, shape), self.device)
+        p.array, p.version, p.slot = array, self.version, slot
+        p.arena, p.offset, p.stop = self, offset, stop
 
-    @property
-    def device(self) -> device:
-        return backend.device_of(self.array)
-
-    def collect(self, p: Tensor) -> None:
-        """Bring a gradient that was made elsewhere (by hand, or with create_graph) into the arena."""
-        assert p.grad is not None and p.slot is not None
-        if p.grad.array.shape != p.array.shape:
-            raise ValueError(f"grad of shape {tuple(p.grad.shape)} for a parameter of shape {tuple(p.shape)}")
-        if backend.device_of(p.grad.array) != self.device:
-            raise TypeError(
-                f"grad on {p.grad.device} for a parameter on {self.device}; move it with .to(device)"
-            )
-        p.slot.array[...] = p.grad.array
-        p.slot.touch()
-        p.grad = p.slot
-
-    def move(self, where: device, numpy_dtype: Any) -> dict[str, Array]:
-        """Move to a device and dtype: the Tensors stay the same, with new memory behind them."""
-        self.array = backend.to_device(self.array, where).astype(numpy_dtype, copy=False)
-        self.gradient = backend.to_device(self.gradient, where).astype(numpy_dtype, copy=False)
-        self.version[0] += 1
-        for p, offset in zip(self.params, self.offsets, strict=True):
-            p.array = self.view(self.array, p, offset)
-            had = p.grad is p.slot
-            p.slot = Tensor(self.view(self.gradient, p, offset))
-            if had:
-                p.grad = p.slot
-        return {"array": self.array, "gradient": self.gradient}
+    def state(self, optimizer: Any, name: str) -> Array:
+        """A state slot of an optimizer: zeros at first, in the compute type (float32 for half storage)."""
+        buffers = self.states.setdefault(optimizer, {})
+        if name not in buffers:
+            kind = np.float64 if self.dtype == np.float64 else np.float32
+            buffers[name] = backend.full((self.size,), 0, np.dtype(kind), self.device)
+        return buffers[name]
 
 
-def house(params: Sequence[Tensor]) -> list[Arena]:
-    """The arenas of these parameters, in order; those without one get one, by device and dtype."""
-    homeless: dict[tuple, list[Tensor]] = {}
+def house(params: Iterable[Tensor]) -> None:
+    """Arenas for the parameters that have none yet: one for each device and dtype, in the order given."""
+    homeless: dict[tuple[device, np.dtype], list[Tensor]] = {}
     for p in params:
         if p.arena is None:
-            homeless.setdefault((str(p.device), p.array.dtype), []).append(p)
-    for together in homeless.values():
-        Arena(together)
-    return list(dict.fromkeys(p.arena for p in params))
+            homeless.setdefault((p.device, p.array.dtype), []).append(p)
+    for (where, numpy_dtype), together in homeless.items():
+        Arena(together, where, numpy_dtype)
+
+
+def move(params: Iterable[Tensor], where: device | None, numpy_dtype: np.dtype | None) -> None:
+    """Take parameters to a device and dtype (None: the one they have). The Tensors stay the same objects.
+
+    Those of one arena share one again, with gradients and optimizer state; others in it stay where they are.
+    """
+    settled: dict[Arena, list[Tensor]] = {}
+    for p in dict.fromkeys(params):
+        if p.arena is not None:
+            settled.setdefault(p.arena, []).append(p)
+    for old, together in settled.items():
+        target = (where or old.device, numpy_dtype or old.dtype)
+        if target != (old.device, old.dtype):
+            together.sort(key=lambda p: (p.offset, p.stop))
+            Arena(together, *target).version[0] += 1  # graphs that saved the old values cannot go on
+
+
+def collect(p: Tensor, label: Callable[[Tensor], str]) -> None:
+    """Copy a gradient that lies elsewhere (set by hand, or made with create_graph) into the parameter's slot.
+
+    It stays where it is: what the user writes into that memory counts at the next step, too.
+    """
+    grad: Any = p.grad
+    if not isinstance(grad, Tensor):
+        raise TypeError(
+            f"the grad of {label(p)} is a {type(grad).__name__}; make it a Tensor with mg.tensor(...)"
+        )
+    a = grad.array
+    if a.shape != p.array.shape:
+        raise ValueError(
+            f"the grad of {label(p)} has shape {list(a.shape)}, the parameter {list(p.array.shape)}"
+        )
+    if a.dtype != p.arena.dtype or backend.device_of(a) != p.arena.device:
+        raise TypeError(
+            f"the grad of {label(p)} is {grad.dtype.name} on {grad.device}, the parameter {p.dtype.name} on "
+            f"{p.device}; cast or move it with .to(...)"
+        )
+    assert p.slot is not None
+    p.slot.array[...] = a
+    p.slot.touch()
+
+
+def zero_grad(params: Iterable[Tensor], set_to_none: bool) -> None:
+    """Forget the gradients of these parameters; with set_to_none=False fill them with zeros."""
+    for p in params:
+        grad = p.grad
+        if grad is None:
+            continue
+        if set_to_none:
+            p.grad = None
+            continue
+        if grad.requires_grad:  # it was made with create_graph: leave that graph
+            grad = p.grad = grad.detach()
+        grad.array.fill(0)
+        grad.touch()

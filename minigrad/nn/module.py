@@ -16,6 +16,8 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
+from ..arena import move as move_arena
+from ..arena import zero_grad
 from ..backend import as_dtype, resolve_device, to_device
 from ..backend import device as device_type
 from ..backend import dtype as dtype_type
@@ -226,13 +228,7 @@ class Module(Hooks):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters; with set_to_none=False fill them with zeros."""
-        for p in self.parameters():
-            if p.grad is None or set_to_none:
-                p.grad = None
-            else:
-                p.grad = p.grad.detach()
-                p.grad.array.fill(0)
-                p.grad.touch()
+        zero_grad(self.parameters(), set_to_none)
 
     def apply(self, fn: Callable[[Module], Any]) -> Module:
         """fn(module) for every module below, then for this one: for initialisation."""
@@ -245,14 +241,13 @@ class Module(Hooks):
         """Move to a device, cast floating parameters and buffers, or both: to(device), to(dtype),
         to(device, dtype), to(tensor).
 
-        In place: the Parameters stay the same objects. Those of an arena move with all of it.
+        In place: the Parameters stay the same objects; gradients and optimizer state move with them.
         """
         where, kind = _destination(*args, **kwargs)
         tensors = list(chain(self.parameters(), self.buffers()))
-        for arena in {a: None for t in tensors if (a := getattr(t, "arena", None)) is not None}:
-            arena.move(where or arena.device, kind.numpy if kind else arena.array.dtype)
+        move_arena(tensors, where, kind.numpy if kind else None)
         for tensor in tensors:
-            if getattr(tensor, "arena", None) is None:
+            if tensor.arena is None:
                 _move(tensor, where, kind)
             if tensor.grad is not None and tensor.grad is not tensor.slot:
                 _move(tensor.grad, where, kind)
@@ -323,7 +318,7 @@ class Module(Hooks):
         return f"{self._get_name()}({body}\n)" if body else f"{self._get_name()}()"
 
 
-_TYPES[MODULE] = Module  # type: ignore[assignment]
+_TYPES[MODULE] = Module
 
 
 def _destination(*args: Any, **kwargs: Any) -> tuple[Any, Any]:

@@ -7,7 +7,11 @@ from typing import Any
 
 from kernels.rules import ADAM as TEXT
 
-from .optimizer import Optimizer, in_range
+from ..tensor import Tensor
+from .groups import number
+from .optimizer import Optimizer
+
+FLAGS = (("amsgrad", "amsgrad"), ("decoupled_weight_decay", "decoupled"), ("maximize", "maximize"))
 
 
 class Adam(Optimizer):
@@ -15,8 +19,9 @@ class Adam(Optimizer):
 
     m^ = m / (1 - beta1^t), v^ = v / (1 - beta2^t). weight_decay is an L2 penalty added to g; with
     decoupled_weight_decay it is AdamW's. amsgrad uses the largest v so far (raw, as PyTorch). Arguments and
-    defaults are torch.optim.Adam's: lr 1e-3, betas (0.9, 0.999) in [0, 1), eps 1e-8 outside the root,
-    maximize climbs. [Kingma & Ba 2015, Algorithm 1; Reddi, Kale & Kumar 2018 for amsgrad]
+    defaults are torch.optim.Adam's: lr >= 0 (a number or a 0-d Tensor), betas in [0, 1), eps >= 0 outside the
+    root; maximize climbs. foreach, fused and capturable are without effect.
+    [Kingma & Ba 2015, Algorithm 1; Reddi, Kale & Kumar 2018 for amsgrad]
     """
 
     kernel = TEXT
@@ -24,7 +29,7 @@ class Adam(Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: float = 1e-3,
+        lr: float | Tensor = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
@@ -42,37 +47,35 @@ class Adam(Optimizer):
         super().__init__(params, options | dict(differentiable=differentiable))
 
     def check(self, group: dict[str, Any]) -> None:
-        name = type(self).__name__
-        in_range(name, "learning rate", group["lr"], 0)
-        in_range(name, "epsilon value", group["eps"], 0)
+        name, betas = type(self).__name__, group["betas"]
+        number(name, "learning rate", group["lr"], 0)
+        number(name, "epsilon value", group["eps"], 0)
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise ValueError(f"{name}: betas are {betas!r}; they are two numbers, as (0.9, 0.999)")
         for k in (0, 1):
-            in_range(name, f"beta parameter at index {k}", group["betas"][k], 0, 1)
-        in_range(name, "weight_decay value", group["weight_decay"], 0)
+            number(name, f"beta parameter at index {k}", betas[k], 0, 1)
+        number(name, "weight_decay value", group["weight_decay"], 0)
 
     def flags(self, group: dict[str, Any]) -> tuple[str, ...]:
-        chosen = dict(
-            amsgrad=group["amsgrad"], decoupled=group["decoupled_weight_decay"], maximize=group["maximize"]
-        )
-        return tuple(f for f, on in chosen.items() if on)
+        return tuple([flag for option, flag in FLAGS if group[option]])
 
     def scalars(self, group: dict[str, Any], t: int) -> dict[str, float]:
-        (beta1, beta2), lr = group["betas"], float(group["lr"])
+        lr, (beta1, beta2) = float(group["lr"]), map(float, group["betas"])
         return dict(
             lr=lr,
             beta1=beta1,
             one_minus_beta1=1 - beta1,
             beta2=beta2,
             one_minus_beta2=1 - beta2,
-            eps=group["eps"],
-            weight_decay=group["weight_decay"],
+            eps=float(group["eps"]),
+            weight_decay=float(group["weight_decay"]),
             step_size=lr / (1 - beta1**t),
             bias2_sqrt=sqrt(1 - beta2**t),
         )
 
 
 class AdamW(Adam):
-    """Adam with weight decay outside the adaptive step: p <- (1 - lr weight_decay) p - lr m^ / (sqrt(v^) +
-    eps).
+    """p <- (1 - lr weight_decay) p - lr m^ / (sqrt(v^) + eps):  Adam with weight decay outside m and v.
 
     Arguments and defaults are torch.optim.AdamW's: as Adam's, with weight_decay 1e-2.
     [Loshchilov & Hutter 2019, Algorithm 2, the decay scaled by lr]
@@ -81,7 +84,7 @@ class AdamW(Adam):
     def __init__(
         self,
         params: Any,
-        lr: float = 1e-3,
+        lr: float | Tensor = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
@@ -94,4 +97,9 @@ class AdamW(Adam):
         fused: bool | None = None,
     ):
         options = dict(maximize=maximize, differentiable=differentiable, decoupled_weight_decay=True)
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, **options)  # type: ignore[arg-type]
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, **options)
+
+    def check(self, group: dict[str, Any]) -> None:
+        super().check(group)
+        if not group["decoupled_weight_decay"]:
+            raise ValueError("AdamW: decoupled_weight_decay is always True here; with False it is optim.Adam")
