@@ -184,6 +184,7 @@ OPTIONAL = {
     "cupy_backends",
     "cuda",
     "matplotlib",
+    "platformdirs",
     "threadpoolctl",
 }  # extras; imported when used
 

@@ -31,7 +31,7 @@ def digits(split: str = "train") -> tuple[np.ndarray, np.ndarray]:
     >>> images.shape, images.dtype, labels.shape, int(images.max())
     ((500, 8, 8), dtype('uint8'), (500,), 16)
     """
-    rows = _part("digits", split, {"train": slice(None, DIGITS_TRAIN), "test": slice(DIGITS_TRAIN, None)})
+    rows = choose("digits", split, {"train": slice(None, DIGITS_TRAIN), "test": slice(DIGITS_TRAIN, None)})
     stored = _arrays("digits8x8.npz")
     return stored["images"][rows].copy(), stored["labels"][rows].astype(np.int64)
 
@@ -45,7 +45,7 @@ def fashion(split: str = "train") -> tuple[np.ndarray, np.ndarray]:
     >>> images.shape, labels.shape
     ((2000, 28, 28), (2000,))
     """
-    part = _part("fashion", split, {"train": "train", "test": "test"})
+    part = choose("fashion", split, {"train": "train", "test": "test"})
     stored = _arrays("fashion_small.npz")
     return stored[f"x_{part}"].copy(), stored[f"y_{part}"].astype(np.int64)
 
@@ -58,10 +58,10 @@ def shakespeare(split: str = "train") -> str:
     """
     text = _text()
     cut = round(TEXT_TRAIN * len(text))
-    return text[_part("shakespeare", split, {"train": slice(None, cut), "validation": slice(cut, None)})]
+    return text[choose("shakespeare", split, {"train": slice(None, cut), "validation": slice(cut, None)})]
 
 
-def _part(name, split, parts):
+def choose(name, split, parts):
     """What `split` selects, or a ValueError that lists the splits there are."""
     if split not in parts:
         raise ValueError(f"{name}: split must be one of {', '.join(map(repr, parts))}; got {split!r}")
