@@ -1,6 +1,7 @@
-"""Type promotion is torch's: for every function, pair of dtypes, tensors with dims, 0-d tensors and numbers, the
-result has torch's dtype and values, or both libraries refuse. Where minigrad does what torch refuses, the table
-MORE says so.
+"""Type promotion is torch's, for every function, pair of dtypes, tensors with dims, 0-d tensors and numbers.
+
+The result has torch's dtype and values, or both libraries refuse; where minigrad does what torch refuses, the
+table MORE says so.
 """
 
 from collections.abc import Callable
@@ -16,8 +17,8 @@ DTYPES = "bool uint8 int8 int16 int32 int64 float16 bfloat16 float32 float64".sp
 NUMBERS = (True, 2, 2.0)
 UNARY = """exp exp2 expm1 log log2 log10 log1p sigmoid sqrt rsqrt square reciprocal sin cos tan asin acos atan
     sinh cosh tanh asinh acosh atanh abs sign sgn floor ceil round trunc frac relu neg positive erf erfc
-    erfinv logit nan_to_num isnan isinf isfinite signbit isposinf isneginf logical_not bitwise_not deg2rad rad2deg
-    clone""".split()
+    erfinv logit nan_to_num isnan isinf isfinite signbit isposinf isneginf logical_not bitwise_not deg2rad
+    rad2deg clone""".split()
 BINARY = """add sub mul div floor_divide remainder fmod pow atan2 hypot logaddexp logaddexp2 xlogy copysign
     maximum minimum fmax fmin eq ne lt le gt ge isclose logical_and logical_or logical_xor bitwise_and
     bitwise_or bitwise_xor bitwise_left_shift bitwise_right_shift heaviside float_power""".split()

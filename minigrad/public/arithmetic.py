@@ -184,8 +184,10 @@ def pow(input: Any, exponent: Any) -> Tensor:
     """input^exponent, with broadcasting."""
     a, b = operands("pow", input, exponent)
     d = result_type(input, exponent)
-    if d is bool_:
+    if d is bool_ and not isinstance(b, Tensor):
         return ops.bitwise_or(a, ~b)  # 0^0 = 1
+    if d is bool_:
+        raise TypeError("pow: bools to the power of bools; convert them with .int()")
     if not d.is_floating_point and not isinstance(b, Tensor) and b < 0:
         raise ValueError(f"pow: {d.name} tensor to the power {exponent}, which is no integer; use .float()")
     return ops.power(a, b)
