@@ -9,7 +9,7 @@ is kept in a buffer as long as the row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kernels import c_text
@@ -100,12 +100,12 @@ class Writer:
     def element_stores(self, last: bool, at: Mapping[str, str]) -> str:
         return " ".join(f"{at[q.name]} = {q.name};" for q in self.matrices if q.output and last)
 
-    def steps(self, p: Pass, to: Mapping[str, str]) -> str:
-        """The steps of a pass; a reduction joins its value to `to[name]`."""
+    def steps(self, p: Pass, add: Callable[[Reduce, str], str]) -> str:
+        """The steps of a pass; `add` writes how a reduction takes a value in."""
         found = []
         for s in p.steps:
             if isinstance(s, Reduce):
-                found.append(join(s.op, to[s.name], f"{self.c(s.name)}({c_text.expression(s.value)})") + "\n")
+                found.append(add(s, f"{self.c(s.name)}({c_text.expression(s.value)})") + "\n")
             else:
                 found.append(self.located([s]))
         return "".join(found)
@@ -187,20 +187,30 @@ def _row_pass(w: Writer, k: int, p: Pass, kept: Sequence[str], at: Mapping[str, 
     for r in found:
         lines.append(f"alignas(64) {w.c(r.name)} {r.name}lane[LANES];")
         lines.append(f"for (int l = 0; l < LANES; l++) {r.name}lane[l] = {START[r.op]};")
+        if r.op != "sum":
+            lines.append(f"alignas(64) int32 {r.name}nan[LANES] = {{}};")
     if set(p.needs) <= set(kept):
         declared = {q.name for q in w.matrices if q.output}
         body = [w.element_loads(Pass(p.steps), last, at)]
         body += [f"{'' if v in declared else w.c(v)} {v} = {v}_kept[j];" for v in p.needs]
     else:
         body = [w.element_loads(p, last, at), w.located(p.again)]
-    body.append(w.steps(p, {r.name: f"{r.name}lane[l]" for r in found}))
+    body.append(w.steps(p, _into_lane))
     made = {name for s in p.steps for name in writes(s)}
     body += [f"{name}_kept[j] = {name};" for name in kept if name in made and not last]
     body.append(w.element_stores(last, at))
     lines.append("along(n, [&](const int64 j, const int l) ALWAYS_INLINE {")
     lines += [*body, "});"]
-    lines += [f"const {w.c(r.name)} {r.name} = fold_{r.op}({r.name}lane);" for r in found]
+    for r in found:
+        nan = "" if r.op == "sum" else f", {r.name}nan"
+        lines.append(f"const {w.c(r.name)} {r.name} = fold_{r.op}({r.name}lane{nan});")
     return "\n".join(lines)
+
+
+def _into_lane(r: Reduce, value: str) -> str:
+    if r.op == "sum":
+        return f"{r.name}lane[l] += {value};"
+    return f"keep_{r.op}({r.name}lane[l], {r.name}nan[l], {value});"
 
 
 def _columns(w: Writer) -> str:
@@ -271,7 +281,7 @@ def _column_pass(w: Writer, k: int, p: Pass) -> str:
         _value_loads(w, {v for v in names if w.stages.levels.get(v, 0) < ELEMENT}),
         w.element_loads(p, last, at),
         w.located(p.again),
-        w.steps(p, {r.name: f"{r.name}part[c]" for r in found}),
+        w.steps(p, lambda r, value: join(r.op, f"{r.name}part[c]", value)),
         w.element_stores(last, at),
         "} }",
     ]

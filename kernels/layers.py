@@ -37,8 +37,8 @@ SOFTMAX = Rows(
     """
     T m = max(T(x));
     T e = exp(T(x) - m);
-    T s = sum(e);
-    y = e / s;
+    T scale = T(1) / sum(e);                       // one division a row
+    y = e * scale;
 """,
 )
 

@@ -29,9 +29,13 @@ template <class Work> static void in_parallel(int parts, const Work& work) {
     for (int part = 0; part < parts; part++) work(part, parts);
 }
 
-template <class To, class From> static inline void copy(To* to, int64 step, const From* from, int64 gap, int64 n) {
-    for (int64 j = 0; j < n; j++)
-        *(To*)((char*)to + j * step) = *(const From*)((const char*)from + j * gap);
+template <class A> static inline void copy(A* to, int64 step, const A* from, int64 gap, int64 n) {
+    if (gap == 0 && step == sizeof(A)) {  // one value for the whole row
+        const A value = *from;
+        for (int64 j = 0; j < n; j++) to[j] = value;
+        return;
+    }
+    for (int64 j = 0; j < n; j++) *(A*)((char*)to + j * step) = *(const A*)((const char*)from + j * gap);
 }
 
 // Copies n elements of a size between places with any gaps: gathers an operand, or scatters a result.

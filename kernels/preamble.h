@@ -155,7 +155,7 @@ static inline float tanh(float x) {
     p = p * z + 0.1333330124616623f;
     p = p * z + -0.3333333432674408f;
     const float far = 1.0f - 2.0f / (exp(2.0f * a) + 1.0f);
-    return a < 0.6f ? x + x * z * p : __builtin_copysignf(far, x);
+    return __builtin_copysignf(a < 0.6f ? a + a * z * p : far, x);
 }
 
 // erf(x) = x + x P(x^2) near zero, else 1 - e^Q(x) with Q = log(1 - erf).

@@ -18,15 +18,26 @@ template <class A> static inline A fold_sum(A* lane) {
         for (int l = 0; l < w; l++) lane[l] += lane[l + w];
     return lane[0];
 }
-template <class A> static inline A fold_max(A* lane) {
-    for (int w = LANES / 2; w; w /= 2)
-        for (int l = 0; l < w; l++) lane[l] = max(lane[l], lane[l + w]);
-    return lane[0] + A(0);  // a zero is +0, whichever came last
+// The largest of a lane, without waiting for the nans: one processor instruction, while those are noted aside.
+template <class A> static inline void keep_max(A& lane, int32& nan, A x) {
+    lane = x > lane ? x : lane;
+    nan |= x != x;
 }
-template <class A> static inline A fold_min(A* lane) {
-    for (int w = LANES / 2; w; w /= 2)
-        for (int l = 0; l < w; l++) lane[l] = min(lane[l], lane[l + w]);
-    return lane[0] + A(0);
+template <class A> static inline void keep_min(A& lane, int32& nan, A x) {
+    lane = x < lane ? x : lane;
+    nan |= x != x;
+}
+template <class A> static inline A found(A x, const int32* nan) {
+    for (int l = 0; l < LANES; l++) x = nan[l] ? A(__builtin_nanf("")) : x;
+    return x + A(0);  // a zero is +0, whichever came last
+}
+template <class A> static inline A fold_max(A* lane, const int32* nan) {
+    for (int l = 1; l < LANES; l++) lane[0] = max(lane[0], lane[l]);
+    return found(lane[0], nan);
+}
+template <class A> static inline A fold_min(A* lane, const int32* nan) {
+    for (int l = 1; l < LANES; l++) lane[0] = min(lane[0], lane[l]);
+    return found(lane[0], nan);
 }
 
 template <class Body> static inline ALWAYS_INLINE void along(int64 n, const Body& body) {

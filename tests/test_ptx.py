@@ -35,18 +35,22 @@ def include_folders():
     return found
 
 
-def ptx(source, arch=80):
-    """The PTX of a source; a failed compilation shows NVRTC's own words."""
+def compiled(source, *options):
+    """The PTX of a source and the compiler's log; a failed compilation shows NVRTC's own words."""
     program = nvrtc.createProgram(source, "kernel.cu", (), ())
-    options = ["--std=c++17", f"--gpu-architecture=compute_{arch}", *(f"-I{p}" for p in include_folders())]
+    options = ["--std=c++17", *options, *(f"-I{p}" for p in include_folders())]
     try:
         nvrtc.compileProgram(program, tuple(options))
-        made = nvrtc.getPTX(program)
+        made, log = nvrtc.getPTX(program), nvrtc.getProgramLog(program)
     except nvrtc.NVRTCError as error:
         raise AssertionError(nvrtc.getProgramLog(program)) from error
     finally:
         nvrtc.destroyProgram(program)
-    return made.decode() if isinstance(made, bytes) else made
+    return made.decode() if isinstance(made, bytes) else made, log
+
+
+def ptx(source, arch=80):
+    return compiled(source, f"--gpu-architecture=compute_{arch}")[0]
 
 
 def source(kernel, storage, flags=()):
@@ -56,12 +60,13 @@ def source(kernel, storage, flags=()):
     return cuda_source(kernel, free | dict(S=storage), flags)
 
 
-def every_kernel():
-    """All kernels of the package and of minigrad, with their flag sets: none, each, and all."""
+def every_kernel(all_flags=False):
+    """All kernels of the package and of minigrad, with their flag sets: none, each, and all; or only all."""
     import minigrad  # noqa: F401  defines its kernels
 
     for kernel in sorted(kernels.registry.values(), key=lambda k: k.name):
-        for flags in {(), *((f,) for f in kernel.flags), kernel.flags}:
+        sets = {kernel.flags} if all_flags else {(), *((f,) for f in kernel.flags), kernel.flags}
+        for flags in sorted(sets):
             yield pytest.param(kernel, flags, id="-".join([kernel.name, *flags]))
 
 
@@ -106,6 +111,16 @@ def memory(made):
 def test_every_array_is_loaded_once_and_stored_once(kernel, flags, loads, stores):
     made = ptx(source(kernel, "float32", flags))
     assert memory(made) == (loads + len(kernel.variant(flags).scalars), stores)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize(("kernel", "flags"), list(every_kernel(all_flags=True)))
+def test_no_kernel_spills_or_needs_more_than_64_registers(kernel, flags, arch):
+    if wants_double(kernel):
+        pytest.skip("computes in double")
+    _, log = compiled(source(kernel, "float32", flags), f"--gpu-architecture=sm_{arch}", "--ptxas-options=-v")
+    assert "0 bytes spill stores, 0 bytes spill loads" in log, log
+    assert int(re.search(r"Used (\d+) registers", log).group(1)) <= 64, log
 
 
 def test_a_new_learning_rate_is_no_new_source():

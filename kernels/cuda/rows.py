@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from kernels.compiled_rows import START, Writer, reductions
+from kernels.compiled_rows import START, Writer, join, reductions
 from kernels.cuda.elementwise import device_scalars
 from kernels.cuda.preamble import letter_types, preamble
 from kernels.dtypes import C_NAME, concrete
 from kernels.kernel import Variant
-from kernels.stages import Pass
+from kernels.stages import Pass, Reduce
 
 _FOLDS = """
 // Every thread of a group of `width` gives its part, and all get the whole; `step` lies between neighbours.
@@ -107,11 +107,15 @@ def _walk(w: Writer, p: Pass, last: bool, loop: str, group: str, at: Mapping[str
     found = reductions(p)
     lines = [f"{w.c(r.name)} {r.name}part = {_start(r.op, w.c(r.name))};" for r in found]
     lines += [loop + " {", w.element_loads(p, last, at), w.located(p.again)]
-    lines += [w.steps(p, {r.name: f"{r.name}part" for r in found}), w.element_stores(last, at), "}"]
+    lines += [w.steps(p, _into_part), w.element_stores(last, at), "}"]
     for r in found:
         c = w.c(r.name)
         lines.append(f"const {c} {r.name} = fold<{r.op.capitalize()}<{c}>>({r.name}part, {group});")
     return "\n".join(lines)
+
+
+def _into_part(r: Reduce, value: str) -> str:
+    return join(r.op, f"{r.name}part", value)
 
 
 def _start(op: str, c: str) -> str:
