@@ -46,7 +46,7 @@ def _host_array(data: Any, wanted: Any) -> np.ndarray:
     else:
         d = functools.reduce(promote, found) if found else get_default_dtype()
     try:
-        array = np.array(plain, dtype=d.numpy if d.is_floating_point or not found else None)
+        array = np.array(plain, dtype=None if found else d.numpy)
         if array.dtype == object:
             raise OverflowError("an int of more than 64 bits")
     except OverflowError as error:
@@ -58,7 +58,8 @@ def _host_array(data: Any, wanted: Any) -> np.ndarray:
         low, high = array.min(), array.max()
         if low < info.min or high > info.max:
             raise ValueError(f"tensor: data from {low} to {high} do not fit into {d.name}")
-    return array.astype(d.numpy)
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is inf
+        return array.astype(d.numpy)
 
 
 def _plain(data: Any, found: set[dtype]) -> Any:
