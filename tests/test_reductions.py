@@ -1,5 +1,5 @@
-"""Reductions, scans, norms and order, beside the sample table: special points as PyTorch has them, types, errors,
-and that training's sums are summed well.
+"""Reductions, scans, norms and order, beside the sample table: special points as PyTorch has them, types,
+errors, and that training's sums are summed well.
 
 Numerical differentiation has nothing to say at ties, zeros of norms and nans, so these stand here.
 """
@@ -124,7 +124,7 @@ def test_third_derivatives_of_products_with_zeros_are_exact():
         np.testing.assert_allclose(k.numpy(), [0, 0, 0, 3])  # d^3 (abcd) / da db d(d) = c
 
 
-# --------------------------------------------------------------------------------------------------------------- types
+# types
 
 
 @pytest.mark.oracle
@@ -160,11 +160,25 @@ def test_types_of_results_are_those_of_torch(dtype):
 def test_short_floats_are_reduced_in_float32(dtype, eps):
     values = mg.tensor(np.random.default_rng(0).uniform(0.5, 1.5, (40, 300))).to(dtype)
     calls = [
-        lambda x: x.sum(1), lambda x: x.mean(), lambda x: x.mean((0, 1)), lambda x: x.var(0), lambda x: x.std(1),
-        lambda x: x.norm(dim=1), lambda x: x.norm(3, 0), lambda x: x.cumsum(1), lambda x: x.logsumexp(0),
-        lambda x: x.prod(0), lambda x: x.logcumsumexp(1), lambda x: x.amax(1), lambda x: x.max(0), lambda x: x.sort(1),
-        lambda x: x.median(1).values, lambda x: x.argmin(1), lambda x: x.expand(2, 40, 300).sum(0), lambda x: x.nanmean(),
-    ]  # fmt: skip
+        lambda x: x.sum(1),
+        lambda x: x.mean(),
+        lambda x: x.mean((0, 1)),
+        lambda x: x.var(0),
+        lambda x: x.std(1),
+        lambda x: x.norm(dim=1),
+        lambda x: x.norm(3, 0),
+        lambda x: x.cumsum(1),
+        lambda x: x.logsumexp(0),
+        lambda x: x.prod(0),
+        lambda x: x.logcumsumexp(1),
+        lambda x: x.amax(1),
+        lambda x: x.max(0),
+        lambda x: x.sort(1),
+        lambda x: x.median(1).values,
+        lambda x: x.argmin(1),
+        lambda x: x.expand(2, 40, 300).sum(0),
+        lambda x: x.nanmean(),
+    ]
     for k, call in enumerate(calls):
         for y, exact in zip(flat(call(values)), flat(call(values.double())), strict=True):
             np.testing.assert_allclose(host(y.double()), host(exact), rtol=eps, err_msg=str(k))
@@ -184,14 +198,32 @@ def test_short_floats_get_gradients_of_their_type(dtype):
     assert x.grad.tolist() == [5000 if dtype is mg.float16 else 4992] * 3
 
 
-# ------------------------------------------------------------------------------------------------- accuracy and memory
+# accuracy and memory
 
 
-@pytest.mark.parametrize("shape, axes", [
-    ((64, 100), (0,)), ((64, 100), (1,)), ((64, 100), (0, 1)), ((8, 5, 7), (0, 1)), ((8, 5, 7), (1, 2)), ((8, 5, 7), (1,)),
-    ((8, 5, 7), (0, 2)), ((WIDE,), (0,)), ((2, WIDE + 1), (1,)), ((TALL + 1, 2), (0,)), ((50, 3000), (0, 1)),
-    ((8, 5000, 4), (0, 1, 2)), ((3, 1, 6), (0,)), ((1, 6), (0,)), ((0, 3), (0,)), ((3, 0), (1,)), ((), ()), ((4,), ()),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "shape, axes",
+    [
+        ((64, 100), (0,)),
+        ((64, 100), (1,)),
+        ((64, 100), (0, 1)),
+        ((8, 5, 7), (0, 1)),
+        ((8, 5, 7), (1, 2)),
+        ((8, 5, 7), (1,)),
+        ((8, 5, 7), (0, 2)),
+        ((WIDE,), (0,)),
+        ((2, WIDE + 1), (1,)),
+        ((TALL + 1, 2), (0,)),
+        ((50, 3000), (0, 1)),
+        ((8, 5000, 4), (0, 1, 2)),
+        ((3, 1, 6), (0,)),
+        ((1, 6), (0,)),
+        ((0, 3), (0,)),
+        ((3, 0), (1,)),
+        ((), ()),
+        ((4,), ()),
+    ],
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_every_way_to_sum_gives_the_sum(shape, axes, dtype):
     x = np.random.default_rng(1).uniform(0, 0.5, shape).astype(dtype)
@@ -231,7 +263,7 @@ def test_expansions_are_read_only_views_and_their_gradients_are_written_out():
     np.testing.assert_array_equal(g.numpy(), np.full((3, 1), 40))
 
 
-# -------------------------------------------------------------------------------------------------------------- errors
+# errors
 
 
 def wrong(kind, pattern, call):
@@ -241,41 +273,55 @@ def wrong(kind, pattern, call):
 X, I = mg.ones(2, 3), mg.ones(2, 3, dtype=mg.int64)
 
 
-@pytest.mark.parametrize("kind, pattern, call", [
-    wrong(IndexError, r"sum: dim 2 is out of range for a 2-d tensor; use -2 to 1", lambda: X.sum(2)),
-    wrong(IndexError, r"mean: dim -3 is out of range", lambda: X.mean((0, -3))),
-    wrong(IndexError, r"argmax: dim 1 is out of range for a 0-d", lambda: X.sum().argmax(1)),
-    wrong(ValueError, r"sum: dim 1 appears more than once in dim=\(1, -1\)", lambda: X.sum((1, -1))),
-    wrong(TypeError, r"sum: dim must be an int, not 1.5", lambda: X.sum(1.5)),
-    wrong(TypeError, r"sum: list is no Tensor; make it one with minigrad.tensor", lambda: mg.sum([1, 2])),
-    wrong(TypeError, r"mean: list is no Tensor", lambda: mg.mean([1, 2])),
-    wrong(TypeError, r"mean: int64 input; use input.float\(\), or pass dtype=", lambda: I.mean()),
-    wrong(TypeError, r"mean: dtype must be a floating type, not int64", lambda: X.mean(dtype=mg.int64)),
-    wrong(TypeError, r"var: int64 input", lambda: I.var()),
-    wrong(TypeError, r"std: int64 input", lambda: I.std(0)),
-    wrong(TypeError, r"norm: int64 input", lambda: I.norm()),
-    wrong(TypeError, r"var: give unbiased or correction, not both", lambda: X.var(0, True, correction=1)),
-    wrong(ValueError, r"max: no element to choose, the input has shape \(0, 3\)", lambda: X[:0].max()),
-    wrong(ValueError, r"min: no element to choose", lambda: X[:0].min(0)),
-    wrong(ValueError, r"amax: no element to choose", lambda: X[:0].amax()),
-    wrong(ValueError, r"argmin: no element to choose", lambda: X[:0].argmin(0)),
-    wrong(ValueError, r"median: no element to choose", lambda: X[:0].median()),
-    wrong(ValueError, r"norm: no element to choose", lambda: X[:0].norm(-inf)),
-    wrong(ValueError, r"norm: p='nuc' is not supported; sum the singular values", lambda: X.norm("nuc")),
-    wrong(TypeError, r"norm: order 'two'; it must be a number", lambda: X.norm("two")),
-    wrong(IndexError, r"topk: k = 4, but dim -1 has 3 elements", lambda: X.topk(4)),
-    wrong(IndexError, r"kthvalue: k = 0, but dim 1 has 3 elements; k counts from 1", lambda: X.kthvalue(0, 1)),
-    wrong(ValueError, r"quantile: q = 1.5; quantiles lie in \[0, 1\]", lambda: X.quantile(1.5)),
-    wrong(ValueError, r"quantile: interpolation 'cubic'; use linear, lower", lambda: X.quantile(0.5, interpolation="cubic")),
-    wrong(TypeError, r"bincount: whole numbers in a vector are needed, not float32\[2, 3\]", lambda: X.bincount()),
-    wrong(ValueError, r"bincount: element -1 is negative", lambda: (-I[0]).bincount()),
-    wrong(ValueError, r"bincount: minlength -2 is negative", lambda: I[0].bincount(minlength=-2)),
-    wrong(ValueError, r"bincount: \(2,\) weights for \(3,\) elements", lambda: I[0].bincount(X[:, 0])),
-    wrong(ValueError, r"histc: bins = 0 must be positive", lambda: X.histc(0)),
-    wrong(ValueError, r"histc: the range \[nan, nan\] must be finite", lambda: (X * nan).histc(3)),
-    wrong(ValueError, r"diff: n = -1; it must be 0 or more", lambda: X.diff(-1)),
-    wrong(ValueError, r"diff: a 0-d tensor has no neighbours", lambda: X.sum().diff()),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind, pattern, call",
+    [
+        wrong(IndexError, r"sum: dim 2 is out of range for a 2-d tensor; use -2 to 1", lambda: X.sum(2)),
+        wrong(IndexError, r"mean: dim -3 is out of range", lambda: X.mean((0, -3))),
+        wrong(IndexError, r"argmax: dim 1 is out of range for a 0-d", lambda: X.sum().argmax(1)),
+        wrong(ValueError, r"sum: dim 1 appears more than once in dim=\(1, -1\)", lambda: X.sum((1, -1))),
+        wrong(TypeError, r"sum: dim must be an int, not 1.5", lambda: X.sum(1.5)),
+        wrong(TypeError, r"sum: list is no Tensor; make it one with minigrad.tensor", lambda: mg.sum([1, 2])),
+        wrong(TypeError, r"mean: list is no Tensor", lambda: mg.mean([1, 2])),
+        wrong(TypeError, r"mean: int64 input; use input.float\(\), or pass dtype=", lambda: I.mean()),
+        wrong(TypeError, r"mean: dtype must be a floating type, not int64", lambda: X.mean(dtype=mg.int64)),
+        wrong(TypeError, r"var: int64 input", lambda: I.var()),
+        wrong(TypeError, r"std: int64 input", lambda: I.std(0)),
+        wrong(TypeError, r"norm: int64 input", lambda: I.norm()),
+        wrong(TypeError, r"var: give unbiased or correction, not both", lambda: X.var(0, True, correction=1)),
+        wrong(ValueError, r"max: no element to choose, the input has shape \(0, 3\)", lambda: X[:0].max()),
+        wrong(ValueError, r"min: no element to choose", lambda: X[:0].min(0)),
+        wrong(ValueError, r"amax: no element to choose", lambda: X[:0].amax()),
+        wrong(ValueError, r"argmin: no element to choose", lambda: X[:0].argmin(0)),
+        wrong(ValueError, r"median: no element to choose", lambda: X[:0].median()),
+        wrong(ValueError, r"norm: no element to choose", lambda: X[:0].norm(-inf)),
+        wrong(TypeError, r"norm: order 'two'; it must be a number", lambda: X.norm("two")),
+        wrong(IndexError, r"topk: k = 4, but dim -1 has 3 elements", lambda: X.topk(4)),
+        wrong(
+            IndexError,
+            r"kthvalue: k = 0, but dim 1 has 3 elements; k counts from 1",
+            lambda: X.kthvalue(0, 1),
+        ),
+        wrong(ValueError, r"quantile: q = 1.5; quantiles lie in \[0, 1\]", lambda: X.quantile(1.5)),
+        wrong(
+            ValueError,
+            r"quantile: interpolation 'cubic'; use linear, lower",
+            lambda: X.quantile(0.5, interpolation="cubic"),
+        ),
+        wrong(
+            TypeError,
+            r"bincount: whole numbers in a vector are needed, not float32\[2, 3\]",
+            lambda: X.bincount(),
+        ),
+        wrong(ValueError, r"bincount: element -1 is negative", lambda: (-I[0]).bincount()),
+        wrong(ValueError, r"bincount: minlength -2 is negative", lambda: I[0].bincount(minlength=-2)),
+        wrong(ValueError, r"bincount: \(2,\) weights for \(3,\) elements", lambda: I[0].bincount(X[:, 0])),
+        wrong(ValueError, r"histc: bins = 0 must be positive", lambda: X.histc(0)),
+        wrong(ValueError, r"histc: the range \[nan, nan\] must be finite", lambda: (X * nan).histc(3)),
+        wrong(ValueError, r"diff: n = -1; it must be 0 or more", lambda: X.diff(-1)),
+        wrong(ValueError, r"diff: a 0-d tensor has no neighbours", lambda: X.sum().diff()),
+    ],
+)
 def test_errors_name_the_function_the_values_and_the_cure(kind, pattern, call):
     with pytest.raises(kind, match=pattern):
         call()

@@ -121,9 +121,16 @@ def test_sizes_strides_and_layout():
 def test_what_can_be_viewed_is_what_torch_can_view():
     torch = oracle("torch")
     layouts = [
-        lambda x: x, lambda x: x.transpose(1, 2), lambda x: x.transpose(0, 1), lambda x: x[:, 1:], lambda x: x[:, :, ::2],
-        lambda x: x[:1], lambda x: x.expand(2, 3, 4), lambda x: x[:, :1].expand(2, 3, 4), lambda x: x.permute(2, 0, 1),
-    ]  # fmt: skip
+        lambda x: x,
+        lambda x: x.transpose(1, 2),
+        lambda x: x.transpose(0, 1),
+        lambda x: x[:, 1:],
+        lambda x: x[:, :, ::2],
+        lambda x: x[:1],
+        lambda x: x.expand(2, 3, 4),
+        lambda x: x[:, :1].expand(2, 3, 4),
+        lambda x: x.permute(2, 0, 1),
+    ]
     shapes = [(-1,), (6, -1), (2, -1), (-1, 2), (2, 2, -1), (3, -1), (1, -1), (2, 3, 2, -1)]
     for make in layouts:
         for shape in shapes:
@@ -171,61 +178,103 @@ def wrong(kind, pattern, call):
     return pytest.param(kind, pattern, call, id=pattern[:40])
 
 
-@pytest.mark.parametrize("kind, pattern, call", [
-    wrong(ValueError, r"reshape: 24 elements do not fit into shape \(5, -1\)", lambda: X.reshape(5, -1)),
-    wrong(ValueError, r"reshape: 24 elements do not fit into shape \(2, 3\)", lambda: X.reshape(2, 3)),
-    wrong(ValueError, r"reshape: \(-1, -1\) is no shape", lambda: X.reshape(-1, -1)),
-    wrong(ValueError, r"reshape: \(-2, 3\) is no shape", lambda: X.reshape(-2, 3)),
-    wrong(ValueError, r"reshape: 0 elements do not fit into shape \(0, -1\)", lambda: X[:0].reshape(0, -1)),
-    wrong(TypeError, r"reshape: sizes must be ints, not \(2.0, 12\)", lambda: X.reshape(2.0, 12)),
-    wrong(ValueError, r"view: shape \(24,\) does not fit the layout of this tensor \(shape \(2, 4, 3\), strides \(12, 1, 4\)\)",
-          lambda: X.mT.view(24)),
-    wrong(ValueError, r"unflatten: 4 elements do not fit into shape \(3, -1\)", lambda: X.unflatten(2, (3, -1))),
-    wrong(ValueError, r"flatten: start_dim 2 comes after end_dim 0", lambda: X.flatten(2, 0)),
-    wrong(IndexError, r"flatten: dim 3 is out of range", lambda: X.flatten(3)),
-    wrong(ValueError, r"permute: dims \(0, 1, 1\) must name each of the 3 dims", lambda: X.permute(0, 1, 1)),
-    wrong(ValueError, r"permute: dims \(0, 1\) must name each of the 3 dims", lambda: X.permute(0, 1)),
-    wrong(IndexError, r"transpose: dim 3 is out of range", lambda: X.transpose(0, 3)),
-    wrong(ValueError, r"t: at most 2 dims, this tensor has shape \(2, 3, 4\)", lambda: X.t()),
-    wrong(ValueError, r"mT: at least 2 dims, this tensor has shape \(4,\)", lambda: X[0, 0].mT),
-    wrong(ValueError, r"movedim: 1 dims to 2 positions", lambda: X.movedim(0, (1, 2))),
-    wrong(ValueError, r"movedim: a dim appears more than once", lambda: X.movedim((0, 0), (1, 2))),
-    wrong(IndexError, r"unsqueeze: dim 4 is out of range", lambda: X.unsqueeze(4)),
-    wrong(IndexError, r"squeeze: dim 3 is out of range", lambda: X.squeeze(3)),
-    wrong(ValueError, r"expand: shape \(2, 3, 4\) does not expand to \(2, 6, 4\); only dims of size 1", lambda: X.expand(2, 6, 4)),
-    wrong(ValueError, r"expand: sizes \(3, 4\) for a tensor of shape", lambda: X.expand(3, 4)),
-    wrong(ValueError, r"expand: shape .* does not expand to \(-1, 2, 3, 4\)", lambda: X.expand(-1, 2, 3, 4)),
-    wrong(ValueError, r"broadcast_shapes: \(3,\), \(4,\) do not fit together", lambda: mg.broadcast_shapes((3,), (4,))),
-    wrong(TypeError, r"cat: a list or tuple of tensors is needed, not Tensor", lambda: mg.cat(X)),
-    wrong(TypeError, r"cat: float is no Tensor", lambda: mg.cat([X, 1.0])),
-    wrong(ValueError, r"cat: the list of tensors is empty", lambda: mg.cat([])),
-    wrong(ValueError, r"cat: 0-d tensors cannot be joined; use stack", lambda: mg.cat([X.sum()])),
-    wrong(ValueError, r"cat\(0, float32\[2, 3, 4\], float32\[2, 4, 3\]\): .*must match exactly", lambda: mg.cat([X, X.mT])),
-    wrong(ValueError, r"stack: tensor 1 has shape \(2, 4, 3\), the first \(2, 3, 4\)", lambda: mg.stack([X, X.mT])),
-    wrong(ValueError, r"split: sizes \[1, 1\] must add up to 3, the size of dim 1", lambda: X.split([1, 1], 1)),
-    wrong(ValueError, r"split: a part of size 0", lambda: X.split(0)),
-    wrong(ValueError, r"split: a 0-d tensor has no dim", lambda: X.sum().split(1)),
-    wrong(ValueError, r"chunk: 0 chunks", lambda: X.chunk(0)),
-    wrong(ValueError, r"tensor_split: -1 parts", lambda: X.tensor_split(-1)),
-    wrong(ValueError, r"hsplit: dim 1 of size 3 cannot be split into 2 equal parts", lambda: X.hsplit(2)),
-    wrong(ValueError, r"vsplit: at least 2 dims", lambda: X[0, 0].vsplit(2)),
-    wrong(ValueError, r"dsplit: at least 3 dims", lambda: X[0].dsplit(2)),
-    wrong(IndexError, r"select: index 3 is out of range for dim 1 of size 3", lambda: X.select(1, 3)),
-    wrong(IndexError, r"narrow: start 4 is out of range for dim 1 of size 3", lambda: X.narrow(1, 4, 0)),
-    wrong(ValueError, r"narrow: elements 1 to 4 of dim 1, which has size 3", lambda: X.narrow(1, 1, 3)),
-    wrong(ValueError, r"flip: a dim appears more than once in \(0, 0\)", lambda: X.flip(0, 0)),
-    wrong(ValueError, r"roll: 2 shifts for 1 dims", lambda: X.roll((1, 2), 0)),
-    wrong(ValueError, r"roll: shifts \(1, 2\) need as many dims", lambda: X.roll((1, 2))),
-    wrong(ValueError, r"rot90: a dim appears more than once", lambda: X.rot90(1, (1, 1))),
-    wrong(ValueError, r"tril: at least 2 dims", lambda: X[0, 0].tril()),
-    wrong(ValueError, r"diag: 1 or 2 dims are needed", lambda: X.diag()),
-    wrong(ValueError, r"diagonal: a dim appears more than once", lambda: X.diagonal(0, 1, -2)),
-    wrong(ValueError, r"repeat: times \(2,\) for a tensor of shape \(2, 3, 4\)", lambda: X.repeat(2)),
-    wrong(ValueError, r"repeat_interleave: -1 repeats", lambda: X.repeat_interleave(-1)),
-    wrong(ValueError, r"repeat_interleave: \(2,\) repeats for 3 elements", lambda: X.repeat_interleave(mg.tensor([1, 2]), 1)),
-    wrong(ValueError, r"unfold: windows of size 5, step 1 over dim 2 of size 4", lambda: X.unfold(2, 5, 1)),
-    wrong(ValueError, r"unfold: .*the step be positive|unfold: windows", lambda: X.unfold(2, 2, 0)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind, pattern, call",
+    [
+        wrong(ValueError, r"reshape: 24 elements do not fit into shape \(5, -1\)", lambda: X.reshape(5, -1)),
+        wrong(ValueError, r"reshape: 24 elements do not fit into shape \(2, 3\)", lambda: X.reshape(2, 3)),
+        wrong(ValueError, r"reshape: \(-1, -1\) is no shape", lambda: X.reshape(-1, -1)),
+        wrong(ValueError, r"reshape: \(-2, 3\) is no shape", lambda: X.reshape(-2, 3)),
+        wrong(
+            ValueError, r"reshape: 0 elements do not fit into shape \(0, -1\)", lambda: X[:0].reshape(0, -1)
+        ),
+        wrong(TypeError, r"reshape: sizes must be ints, not \(2.0, 12\)", lambda: X.reshape(2.0, 12)),
+        wrong(
+            ValueError,
+            r"view: shape \(24,\) does not fit the layout of this tensor \(shape .*, strides \(12, 1, 4\)\)",
+            lambda: X.mT.view(24),
+        ),
+        wrong(
+            ValueError,
+            r"unflatten: 4 elements do not fit into shape \(3, -1\)",
+            lambda: X.unflatten(2, (3, -1)),
+        ),
+        wrong(ValueError, r"flatten: start_dim 2 comes after end_dim 0", lambda: X.flatten(2, 0)),
+        wrong(IndexError, r"flatten: dim 3 is out of range", lambda: X.flatten(3)),
+        wrong(
+            ValueError, r"permute: dims \(0, 1, 1\) must name each of the 3 dims", lambda: X.permute(0, 1, 1)
+        ),
+        wrong(ValueError, r"permute: dims \(0, 1\) must name each of the 3 dims", lambda: X.permute(0, 1)),
+        wrong(IndexError, r"transpose: dim 3 is out of range", lambda: X.transpose(0, 3)),
+        wrong(ValueError, r"t: at most 2 dims, this tensor has shape \(2, 3, 4\)", lambda: X.t()),
+        wrong(ValueError, r"mT: at least 2 dims, this tensor has shape \(4,\)", lambda: X[0, 0].mT),
+        wrong(ValueError, r"movedim: 1 dims to 2 positions", lambda: X.movedim(0, (1, 2))),
+        wrong(ValueError, r"movedim: a dim appears more than once", lambda: X.movedim((0, 0), (1, 2))),
+        wrong(IndexError, r"unsqueeze: dim 4 is out of range", lambda: X.unsqueeze(4)),
+        wrong(IndexError, r"squeeze: dim 3 is out of range", lambda: X.squeeze(3)),
+        wrong(
+            ValueError,
+            r"expand: shape \(2, 3, 4\) does not expand to \(2, 6, 4\); only dims of size 1",
+            lambda: X.expand(2, 6, 4),
+        ),
+        wrong(ValueError, r"expand: sizes \(3, 4\) for a tensor of shape", lambda: X.expand(3, 4)),
+        wrong(
+            ValueError, r"expand: shape .* does not expand to \(-1, 2, 3, 4\)", lambda: X.expand(-1, 2, 3, 4)
+        ),
+        wrong(
+            ValueError,
+            r"broadcast_shapes: \(3,\), \(4,\) do not fit together",
+            lambda: mg.broadcast_shapes((3,), (4,)),
+        ),
+        wrong(TypeError, r"cat: a list or tuple of tensors is needed, not Tensor", lambda: mg.cat(X)),
+        wrong(TypeError, r"cat: float is no Tensor", lambda: mg.cat([X, 1.0])),
+        wrong(ValueError, r"cat: the list of tensors is empty", lambda: mg.cat([])),
+        wrong(ValueError, r"cat: 0-d tensors cannot be joined; use stack", lambda: mg.cat([X.sum()])),
+        wrong(
+            ValueError,
+            r"cat\(0, float32\[2, 3, 4\], float32\[2, 4, 3\]\): .*must match exactly",
+            lambda: mg.cat([X, X.mT]),
+        ),
+        wrong(
+            ValueError,
+            r"stack: tensor 1 has shape \(2, 4, 3\), the first \(2, 3, 4\)",
+            lambda: mg.stack([X, X.mT]),
+        ),
+        wrong(
+            ValueError,
+            r"split: sizes \[1, 1\] must add up to 3, the size of dim 1",
+            lambda: X.split([1, 1], 1),
+        ),
+        wrong(ValueError, r"split: a part of size 0", lambda: X.split(0)),
+        wrong(ValueError, r"split: a 0-d tensor has no dim", lambda: X.sum().split(1)),
+        wrong(ValueError, r"chunk: 0 chunks", lambda: X.chunk(0)),
+        wrong(ValueError, r"tensor_split: -1 parts", lambda: X.tensor_split(-1)),
+        wrong(ValueError, r"hsplit: dim 1 of size 3 cannot be split into 2 equal parts", lambda: X.hsplit(2)),
+        wrong(ValueError, r"vsplit: at least 2 dims", lambda: X[0, 0].vsplit(2)),
+        wrong(ValueError, r"dsplit: at least 3 dims", lambda: X[0].dsplit(2)),
+        wrong(IndexError, r"select: index 3 is out of range for dim 1 of size 3", lambda: X.select(1, 3)),
+        wrong(IndexError, r"narrow: start 4 is out of range for dim 1 of size 3", lambda: X.narrow(1, 4, 0)),
+        wrong(ValueError, r"narrow: elements 1 to 4 of dim 1, which has size 3", lambda: X.narrow(1, 1, 3)),
+        wrong(ValueError, r"flip: a dim appears more than once in \(0, 0\)", lambda: X.flip(0, 0)),
+        wrong(ValueError, r"roll: 2 shifts for 1 dims", lambda: X.roll((1, 2), 0)),
+        wrong(ValueError, r"roll: shifts \(1, 2\) need as many dims", lambda: X.roll((1, 2))),
+        wrong(ValueError, r"rot90: a dim appears more than once", lambda: X.rot90(1, (1, 1))),
+        wrong(ValueError, r"tril: at least 2 dims", lambda: X[0, 0].tril()),
+        wrong(ValueError, r"diag: 1 or 2 dims are needed", lambda: X.diag()),
+        wrong(ValueError, r"diagonal: a dim appears more than once", lambda: X.diagonal(0, 1, -2)),
+        wrong(ValueError, r"repeat: times \(2,\) for a tensor of shape \(2, 3, 4\)", lambda: X.repeat(2)),
+        wrong(ValueError, r"repeat_interleave: -1 repeats", lambda: X.repeat_interleave(-1)),
+        wrong(
+            ValueError,
+            r"repeat_interleave: \(2,\) repeats for 3 elements",
+            lambda: X.repeat_interleave(mg.tensor([1, 2]), 1),
+        ),
+        wrong(
+            ValueError, r"unfold: windows of size 5, step 1 over dim 2 of size 4", lambda: X.unfold(2, 5, 1)
+        ),
+        wrong(ValueError, r"unfold: .*the step be positive|unfold: windows", lambda: X.unfold(2, 2, 0)),
+    ],
+)
 def test_errors_name_the_function_the_values_and_the_cure(kind, pattern, call):
     with pytest.raises(kind, match=pattern):
         call()

@@ -94,7 +94,7 @@ on_diagonal.vjp(x=lambda g, offset, a, b: diagonal(g, offset, a, b))
 
 @op(view=True, aux=True)
 def unfold(x, axis, size, step):
-    """y[..., i, ..., j] = x[..., i step + j, ...]: windows of an axis, as a new last axis; a view if contiguous."""
+    """y[..., i, ..., j] = x[..., i step + j, ...]: windows of an axis, as a new last axis. May be a view."""
     if type(x) is np.ndarray and x.flags.c_contiguous and x.size and x.dtype.kind != "V":
         shape = (*x.shape[:axis], (x.shape[axis] - size) // step + 1, *x.shape[axis + 1 :], size)
         steps = (*x.strides[:axis], x.strides[axis] * step, *x.strides[axis + 1 :], x.strides[axis])

@@ -166,7 +166,7 @@ def tile(input: Tensor, *times: Any, dims: Any = ()) -> Tensor:
 
 
 def _repeated(x: Tensor, times: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
-    """x, taken to have this shape, repeated times[k] along dim k: stretched along a new dim before each dim."""
+    """x, in this shape, repeated times[k] along dim k: stretched along a new dim before each one."""
     apart = ops.reshape(x, tuple([n for k in shape for n in (1, k)]))
     pairs = ops.expand(apart, tuple([n for pair in zip(times, shape) for n in pair]))
     return _copied(ops.reshape(pairs, tuple([t * n for t, n in zip(times, shape)])))

@@ -49,7 +49,7 @@ def in_order(name: str, dims: Any, ndim: int) -> tuple[int, ...]:
 def sizes_of(name: str, sizes: tuple) -> tuple[int, ...]:
     """The sizes of f(2, 3), f((2, 3)) or f([2, 3]) as a tuple of ints. TypeError for anything else."""
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
-        sizes = sizes[0]
+        sizes = tuple(sizes[0])
     try:
         return tuple([index(n) for n in sizes])
     except TypeError:

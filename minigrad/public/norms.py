@@ -8,7 +8,8 @@ from typing import Any
 from .. import ops
 from ..tensor import Tensor
 from .dims import all_dims
-from .reductions import floating, in_float32, not_empty
+from .extremes import not_empty
+from .reductions import floating, in_float32
 from .register import method, public
 
 
@@ -38,13 +39,13 @@ def p_norm(name: str, input: Tensor, p: Any, axes: tuple[int, ...], keepdim: boo
 def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
     """(Σ |input|^p)^(1/p) over dim (all by default), for any number p, inf and -inf included; 'fro' is p = 2.
 
-    The gradient is 0 where the norm is. 'nuc' is not a norm of vectors: see linalg.
+    The gradient is 0 where the norm is. p = 'nuc' is the sum of the singular values of matrices.
     """
     input = floating("norm", input, dtype)
     if p == "nuc":
-        raise ValueError(
-            "norm: p='nuc' is not supported; sum the singular values, linalg.svdvals(input).sum()"
-        )
+        from ..linalg import matrix_norm
+
+        return matrix_norm(input, "nuc", (-2, -1) if dim is None else dim, keepdim)
     axes = all_dims("norm", dim, input.array.ndim)
     return p_norm("norm", input, 2 if p is None or p == "fro" else p, axes, keepdim)
 

@@ -14,14 +14,15 @@ from .. import ops
 from ..backend import float32, float64, xp_of
 from ..tensor import Tensor
 from .dims import check_tensor, one_dim
-from .reductions import chosen, floating, in_float32, not_empty
+from .extremes import chosen, not_empty
+from .reductions import floating, in_float32
 from .register import method, public
 
-SortResult = namedtuple("sort", "values indices")
-TopkResult = namedtuple("topk", "values indices")
-KthvalueResult = namedtuple("kthvalue", "values indices")
-MedianResult = namedtuple("median", "values indices")
-NanmedianResult = namedtuple("nanmedian", "values indices")
+SortResult = namedtuple("SortResult", "values indices")
+TopkResult = namedtuple("TopkResult", "values indices")
+KthvalueResult = namedtuple("KthvalueResult", "values indices")
+MedianResult = namedtuple("MedianResult", "values indices")
+NanmedianResult = namedtuple("NanmedianResult", "values indices")
 
 
 @public

@@ -49,8 +49,8 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     return in_float32(lambda x: _along("logcumsumexp", x, dim, ops.logcumsumexp), input)
 
 
-CummaxResult = namedtuple("cummax", "values indices")
-CumminResult = namedtuple("cummin", "values indices")
+CummaxResult = namedtuple("CummaxResult", "values indices")
+CumminResult = namedtuple("CumminResult", "values indices")
 
 
 def _extremes(name: str, input: Tensor, dim: int, scan: Callable) -> tuple[Tensor, Tensor]:
