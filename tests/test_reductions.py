@@ -75,6 +75,7 @@ SPECIAL = {
     "logsumexp of infinities": (lambda m, x: x.logsumexp(1), [[-inf, 1.0], [-inf, -inf], [inf, 1.0]], SECOND),
     "logsumexp of nothing": (lambda m, x: (x.logsumexp(1), x.prod(1), x.sum(1)), np.zeros((2, 0)), SECOND),
     "logcumsumexp of -inf": (lambda m, x: x.logcumsumexp(1), [[-inf, 1.0, 2.0], [1.0, -inf, 2.0]], FIRST),
+    "logcumsumexp of inf": (lambda m, x: x.logcumsumexp(1), [[inf, 1.0, 2.0], [1.0, inf, 2.0]], FIRST),
     "cumprod of zeros": (
         lambda m, x: x.cumprod(1),
         [[0.0, 1.0, 2.0], [1.0, 0.0, 2.0], [0.0, 0.0, 3.0]],

@@ -107,8 +107,9 @@ def _softly(g, x, y, axis):
 
     No factor exceeds 1.
     """
-    before = delayed(y, y.array.dtype.type(-np.inf), axis)
-    return exp(x - y) * _backwards(exp(before - y), g, axis)
+    step = delayed(y, y.array.dtype.type(-np.inf), axis) - y
+    step = masked(step, step.array == step.array)  # not nan, where both are infinite
+    return exp(x - y) * _backwards(exp(step), g, axis)
 
 
 logcumsumexp.vjp(x=lambda g, x, y, axis: _softly(g, x, y, axis))
