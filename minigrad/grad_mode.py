@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -37,6 +38,8 @@ class _Switch:
 
     def __call__(self, function: Callable) -> Callable:
         enabled = self.enabled
+        if inspect.isgeneratorfunction(function):
+            return _stepwise(function, enabled)
 
         @functools.wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -47,6 +50,29 @@ class _Switch:
                 mode.enabled = before
 
         return wrapped
+
+
+def _stepwise(function: Callable, enabled: bool) -> Callable:
+    """A generator function whose body runs in a mode, while between its steps the caller's mode holds."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        generator = function(*args, **kwargs)
+        resume, argument = generator.send, None
+        while True:
+            before, mode.enabled = mode.enabled, enabled
+            try:
+                item = resume(argument)
+            except StopIteration as end:
+                return end.value
+            finally:
+                mode.enabled = before
+            try:
+                resume, argument = generator.send, (yield item)
+            except BaseException as error:  # GeneratorExit too: the body hears of it
+                resume, argument = generator.throw, error
+
+    return wrapped
 
 
 class no_grad(_Switch):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .separate import own
+
 
 class Handle:
     """What register_hook returns: `remove()` takes the hook out again. A context manager too."""
@@ -24,7 +26,8 @@ class Handle:
 
 
 def hooked(hooks: dict, g: Any) -> Any:
-    """The gradient after all hooks have seen it; what one returns replaces it."""
+    """The gradient after all hooks have seen it: what one returns replaces it, what one changes is its own."""
+    g = own(g)
     for hook in list(hooks.values()):
         replaced = hook(g)
         g = g if replaced is None else replaced

@@ -20,7 +20,7 @@ from .promote import (
     scalar,
     tensor_of,
 )
-from .register import alias, in_place, method, public
+from .register import alias, alias_of, in_place, method, public
 
 
 def _scaled(name: str, value: Any, factor: Any, called: str) -> Any:
@@ -247,7 +247,7 @@ def operator(name: str, fast: Callable, general: Callable, symbol: str) -> None:
         return general(other, self)
 
     def changing(self: Tensor, other: Any) -> Tensor:
-        return self.changed(general(self, other), f"{symbol}=")
+        return self.changed(general(alias_of(self), other), f"{symbol}=")
 
     for method_name, function in (("", forward), ("r", reflected), ("i", changing)):
         function.__name__ = f"__{method_name}{name}__"

@@ -117,7 +117,7 @@ def _elements(name: str, input: Tensor, dim: Any, index: Any, source: Tensor | N
     ):
         other = "" if source is None else f" nor the source's {tuple(source.shape)}"
         raise ValueError(
-            f"{name}: index of shape {tuple(index.shape)} for an input of shape {tuple(input.shape)}, dim={dim}; "
+            f"{name}: index of shape {tuple(index.shape)}, input of shape {tuple(input.shape)}, dim={dim}; "
             f"it needs as many dims, and must not exceed the input's size in the others{other}"
         )
     index = in_range(name, index, dim, shape[dim], negative=False)
