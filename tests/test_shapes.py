@@ -112,7 +112,11 @@ def test_sizes_strides_and_layout():
     assert x.stride() == (4, 12, 1) and x.stride(1) == 12
     assert x.dim() == x.ndim == x.ndimension() == 3
     assert x.numel() == x.nelement() == mg.numel(x) == 24
-    assert x.element_size() == 4 and mg.zeros(1, dtype=mg.bfloat16).element_size() == 2
+    assert (
+        x.itemsize == x.element_size() == 4
+        and x.nbytes == 96
+        and mg.zeros(1, dtype=mg.bfloat16).element_size() == 2
+    )
     assert not x.is_contiguous() and x.contiguous().is_contiguous() and x.contiguous().stride() == (8, 4, 1)
     assert mg.broadcast_shapes((3, 1), (4,), 1) == (3, 4)
 

@@ -282,6 +282,10 @@ def element_size(self: Tensor) -> int:
     return self.array.itemsize
 
 
+Tensor.itemsize = property(element_size)  # type: ignore[attr-defined]
+Tensor.nbytes = property(lambda self: self.array.nbytes)  # type: ignore[attr-defined]
+
+
 @method
 def is_contiguous(self: Tensor) -> bool:
     """Whether the elements lie in memory in C order, without gaps."""
