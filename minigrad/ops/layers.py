@@ -6,8 +6,6 @@ which is recorded when gradients are to be differentiated again.
 
 from __future__ import annotations
 
-import numpy as np
-
 from kernels.dropout import DROPOUT
 from kernels.elementary import RELU_BACKWARD
 from kernels.layers import (
@@ -21,7 +19,7 @@ from kernels.layers import (
 )
 
 from ..autograd import op
-from ..backend import device_of, to_device, xp_of
+from ..backend import xp_of
 from ..grad_mode import mode
 from ..tensor import Tensor
 from .activations import constants
@@ -125,18 +123,16 @@ def quarters(a):
 
 
 @op
-def dropout(x, rate, seed, offset):
-    """x / (1 - rate), or 0 with probability rate, decided by draw number `offset` of the counter stream of
-    `seed`"""
+def dropout(x, rate, draw):
+    """x / (1 - rate), or 0 with probability rate; draw is the array [seed, offset] of the counter stream"""
     xp = xp_of(x)
-    flat, n = x.reshape(-1), x.size
+    vector, n = x.reshape(-1), x.size
     if n % 4:
-        flat = xp.concatenate([flat, xp.zeros(-n % 4, x.dtype)])
-    y = xp.empty_like(flat)
-    draw = to_device(np.array([seed, offset], np.uint64), device_of(x))
+        vector = xp.concatenate([vector, xp.zeros(-n % 4, x.dtype)])
+    y = xp.empty_like(vector)
     scalars = constants(DROPOUT, x, (rate, 1 / (1 - rate) if rate < 1 else 0.0))
-    DROPOUT(*quarters(flat), draw, *quarters(y), scalars=scalars)
+    DROPOUT(*quarters(vector), draw, *quarters(y), scalars=scalars)
     return y[:n].reshape(x.shape)
 
 
-dropout.vjp(x=lambda g, rate, seed, offset: dropout(g, rate, seed, offset))
+dropout.vjp(x=lambda g, rate, draw: dropout(g, rate, draw))

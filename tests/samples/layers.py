@@ -134,7 +134,7 @@ SOFTMAX = [
 ] + [
     Sample(
         "softmax masked with -inf",
-        lambda m, x: m.nn.functional.softmax(m.cat([x, m.full((3, 1), float("-inf"), dtype=x.dtype)], 1), 1),
+        lambda m, x: m.nn.functional.softmax(m.cat([x, x.new_full((3, 1), float("-inf"))], 1), 1),
         normal(3, 4),
     )
 ]

@@ -7,7 +7,10 @@ device, and the backward pass draws the mask again instead of keeping it.
 
 from __future__ import annotations
 
+import numpy as np
+
 from ... import ops, random
+from ...backend import device_of, to_device
 from ...tensor import Tensor
 from .activation import floating
 
@@ -22,7 +25,8 @@ def check_rate(name: str, p: float, inplace: bool) -> None:
 
 def _drop(x: Tensor, p: float) -> Tensor:
     seed, _ = random.philox_state()
-    return ops.dropout(x, float(p), seed, random.next_offset())
+    draw = np.array([seed, random.next_offset()], np.uint64)
+    return ops.dropout(x, float(p), to_device(draw, device_of(x.array)))
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

@@ -18,7 +18,7 @@ def _floor(x: Tensor, low: float) -> Tensor:
 def _floor_straight(x: Tensor, low: float) -> Tensor:
     """max(x, low), whose gradient is that of x all the same: PyTorch clamps norms so."""
     held = x.detach()
-    return ops.select(held.array < low, x + (_floor(held, low) - held), x)
+    return ops.select(held.array < x.array.dtype.type(low), x + (_floor(held, low) - held), x)
 
 
 # -------------------------------------------------------------------------------------------- distances
