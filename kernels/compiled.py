@@ -30,7 +30,6 @@ from typing import Any
 import numpy as np
 
 from kernels import machines
-from kernels.cache import Unavailable, build
 from kernels.dtypes import C_NAME, concrete
 from kernels.kernel import Variant
 from kernels.signature import Parameter
@@ -149,6 +148,8 @@ def layout_known() -> bool:
     """Whether this Python lays out tuples and arrays as preamble.h reads them; tried on two arrays."""
     if sysconfig.get_config_var("Py_GIL_DISABLED") or ctypes.sizeof(ctypes.c_void_p) != 8:
         return False
+    from kernels.cache import build
+
     agrees = build("layout", _LAYOUT).agrees
     agrees.argtypes = [ctypes.py_object, ctypes.c_void_p]
     for a in (np.zeros((2, 3, 5), np.float32), np.zeros((7, 5, 3), np.float64)[::2].transpose(2, 0, 1)):
@@ -204,6 +205,8 @@ class Native:
 
 def native(variant: Variant, letters: Mapping[str, str], source: Callable[..., str]) -> Native | None:
     """The built kernel for these types, or None where it cannot be built; `machines.why` says why."""
+    from kernels.cache import Unavailable, build  # not at the top: it brings subprocess, tempfile, hashlib
+
     kernel = variant.kernel
     try:
         library = build(kernel.name, source(variant, letters))

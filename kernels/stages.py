@@ -49,7 +49,7 @@ from kernels.text import (
 UNIFORM, LINE, ELEMENT = 0, 1, 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Reduce(Node):
     """name = op over the line of value."""
 

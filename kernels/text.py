@@ -27,67 +27,67 @@ from kernels.dtypes import CONCRETE
 from kernels.errors import KernelError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Node:
     line: int
     token: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Integer(Node):
     value: int
     unsigned: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Decimal(Node):
     value: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Name(Node):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Index(Node):
     name: str
     index: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Unary(Node):
     op: str
     a: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Binary(Node):
     op: str
     a: Expr
     b: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Ternary(Node):
     condition: Expr
     a: Expr
     b: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Call(Node):
     function: str
     arguments: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Cast(Node):
     type: str
     a: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Declare(Node):
     type: str
     name: str
@@ -95,21 +95,21 @@ class Declare(Node):
     constant: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Assign(Node):
     name: str
     op: str  # "" for =, "+" for +=, and so on
     value: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class If(Node):
     condition: Expr
     then: tuple[Statement, ...]
     otherwise: tuple[Statement, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Block(Node):
     body: tuple[Statement, ...]
 
@@ -187,7 +187,7 @@ _TOKEN = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Token:
     kind: str
     text: str
@@ -197,17 +197,16 @@ class Token:
 def tokens(kernel: str, text: str) -> list[Token]:
     """The tokens of a text, comments and space left out, closed by an `end` token."""
     found, at, line = [], 0, 1
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        if not match:
-            raise KernelError(
-                kernel, f"line {line}", text[at : at + 12].split("\n")[0], "is not in the language"
-            )
-        kind, word = str(match.lastgroup), match.group()
-        if kind != "space":
-            found.append(Token(kind, word, line))
-        line += word.count("\n")
-        at = match.end()
+    for match in _TOKEN.finditer(text):
+        if match.start() != at:
+            break
+        at, kind, word = match.end(), match.lastgroup, match.group()
+        if kind == "space":
+            line += word.count("\n")
+        else:
+            found.append(Token(str(kind), word, line))
+    if at != len(text):
+        raise KernelError(kernel, f"line {line}", text[at : at + 12].split("\n")[0], "is not in the language")
     return [*found, Token("end", "end of text", line)]
 
 
@@ -227,17 +226,8 @@ _WORDS |= {
     "static": "static",
 }
 _NATIVE = {"float": "float32 or T", "double": "float64 or T", "half": "S", "char": "int8", "short": "int32"}
-_LEVELS: tuple[tuple[str, ...], ...] = (
-    ("||",),
-    ("&&",),
-    ("|",),
-    ("^",),
-    ("&",),
-    ("==", "!="),
-    ("<", "<=", ">", ">="),
-    ("<<", ">>"),
-)
-_LEVELS += (("+", "-"), ("*", "/", "%"))
+_LEVELS = "|| ; && ; | ; ^ ; & ; == != ; < <= > >= ; << >> ; + - ; * / %"  # from loose to tight
+_LEVEL = {op: k for k, ops in enumerate(_LEVELS.split(";"), 1) for op in ops.split()}
 
 
 class Parser:
@@ -361,12 +351,12 @@ class Parser:
         self.expect(":")
         return Ternary(mark.line, "?", condition, a, self.expression())
 
-    def binary(self, level: int) -> Expr:
-        if level == len(_LEVELS):
-            return self.unary()
-        left = self.binary(level + 1)
-        while op := self.accept(*_LEVELS[level]):
-            left = Binary(op.line, op.text, op.text, left, self.binary(level + 1))
+    def binary(self, floor: int) -> Expr:
+        """Operators of at least this level, by climbing: a tighter one on the right takes its operands first."""
+        left = self.unary()
+        while (level := _LEVEL.get(self.next.text, 0)) > floor and self.next.kind == "sign":
+            op = self.take()
+            left = Binary(op.line, op.text, op.text, left, self.binary(level))
         return left
 
     def unary(self) -> Expr:

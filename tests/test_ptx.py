@@ -236,3 +236,55 @@ def test_the_device_text_of_a_rows_kernel_gives_the_hosts_numbers(kernel, shape,
 
 def test_all_kernels_are_of_a_known_kind():
     assert all(isinstance(k, Elementwise | Rows) for k in kernels.registry.values())
+
+
+# -- calls on the fake device ------------------------------------------------------------------------------
+
+
+def test_on_the_device_outputs_may_be_inputs_and_overlaps_are_copied():
+    import fake_cupy
+
+    with fake_cupy.installed():
+        import cupy as fake
+
+        x = fake.asarray(np.arange(12, dtype=np.float32))
+        b = fake.asarray(np.ones(1, np.float32))
+        assert layers.BIAS_RELU(x, b, x) is x
+        np.testing.assert_array_equal(fake.asnumpy(x), np.arange(12) + 1)
+        shifted = x[1:]
+        layers.BIAS_RELU(x[:-1], b, shifted)
+        np.testing.assert_array_equal(fake.asnumpy(x), [1, *(np.arange(11) + 2)])
+
+
+@pytest.mark.parametrize(
+    ("scalars", "error", "match"),
+    [
+        (None, ValueError, "takes 4 scalars, not 0"),
+        ([1.0], ValueError, "takes 4 scalars, not 1"),
+        (np.ones(3), TypeError, "wants 4 scalars of float32, not 3 of float64"),
+    ],
+)
+def test_wrong_scalars_on_the_device_raise(scalars, error, match):
+    import fake_cupy
+
+    with fake_cupy.installed():
+        import cupy as fake
+
+        g, p = fake.zeros(3, np.float32), fake.zeros(3, np.float32)
+        given = fake.asarray(scalars) if isinstance(scalars, np.ndarray) else scalars
+        with pytest.raises(error, match=match):
+            rules.SGD(g, p, scalars=given)
+
+
+def test_host_and_device_arrays_in_one_call_raise():
+    import fake_cupy
+
+    with fake_cupy.installed():
+        import cupy as fake
+
+        x, b = fake.ones((2, 3), np.float32), np.ones(3, np.float32)
+        for first, second in ((x, b), (b, x)):
+            with pytest.raises(
+                TypeError, match=r"is a NumPy array on the host and .* on the device; move one"
+            ):
+                layers.BIAS_RELU(first, second)

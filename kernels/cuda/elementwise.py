@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from kernels.compiled import located
+from kernels.cuda.arrays import apart, device_scalars
 from kernels.cuda.preamble import CUPY_NAME, cupy_preamble
 from kernels.dtypes import concrete
 from kernels.kernel import Variant
@@ -60,23 +59,6 @@ def elementwise_kernel(variant: Variant, letters: Mapping[str, str]) -> Any:
     )
 
 
-def device_scalars(kernel: Any, scalars: Any, t: str) -> Any:
-    """The scalars as an array of T on the device: passed through, or uploaded."""
-    import cupy
-
-    packed = kernel.host_scalars(scalars)
-    if isinstance(packed, bytes):
-        packed = np.frombuffer(packed).astype(t)
-    if isinstance(packed, np.ndarray):
-        return cupy.asarray(packed.astype(t, copy=False))
-    if packed.dtype != t or packed.size != len(kernel.scalars):
-        raise TypeError(
-            f"kernel {kernel.name!r} wants {len(kernel.scalars)} scalars of {t}, "
-            f"not {packed.size} of {packed.dtype}"
-        )
-    return packed
-
-
 class DeviceElementwise:
     """One variant on the GPU, for one choice of types; called with all arrays by name."""
 
@@ -85,7 +67,8 @@ class DeviceElementwise:
         self.kernel = elementwise_kernel(variant, letters)
 
     def __call__(self, arrays: Mapping[str, Any], shape: tuple[int, ...], scalars: Any) -> None:
-        args = [arrays[p.name] for p in self.variant.parameters if not p.output]
+        outputs = [(p, arrays[p.name]) for p in self.variant.outputs]
+        args = [apart(p, arrays[p.name], outputs) for p in self.variant.parameters if not p.output]
         if self.variant.scalars:
             args.append(device_scalars(self.variant.kernel, scalars, self.t))
-        self.kernel(*args, *(arrays[p.name] for p in self.variant.outputs))
+        self.kernel(*args, *(a for _, a in outputs))

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from kernels.compiled_rows import START, Writer, join, reductions
-from kernels.cuda.elementwise import device_scalars
+from kernels.cuda.arrays import apart, device_scalars
 from kernels.cuda.preamble import letter_types, preamble
 from kernels.dtypes import C_NAME, concrete
 from kernels.kernel import Variant
@@ -175,17 +175,13 @@ class DeviceRows:
 
     def _untangle(self, arrays: Mapping[str, Any]) -> tuple[list[Any], list[tuple[Any, Any]]]:
         """Arrays without gaps, where inputs meet outputs only element for element; what to copy back."""
-        import cupy
-
         ready, back = [], []
-        outputs = [(p.kind, arrays[p.name]) for p in self.variant.outputs]
+        outputs = [(p, arrays[p.name]) for p in self.variant.outputs]
         for p in self.variant.parameters:
             a = arrays[p.name]
-            meets = not p.output and any(
-                cupy.may_share_memory(a, b) and not (p.kind == kind and a.data.ptr == b.data.ptr)
-                for kind, b in outputs
-            )
-            if meets or not a.flags.c_contiguous:
+            if not p.output:
+                a = apart(p, a, outputs)
+            if not a.flags.c_contiguous:
                 a = a.copy(order="C")
                 if p.output:
                     back.append((arrays[p.name], a))
