@@ -6,9 +6,11 @@ The table of smooth points is tests/samples/elementwise.py.
 
 import math
 
+import fake_cupy
 import numpy as np
 import pytest
 from oracle import oracle
+from samples import elementwise
 
 import kernels
 import minigrad as mg
@@ -215,6 +217,60 @@ def test_isclose_allclose_and_equal():
     with pytest.raises(ValueError, match="isclose: rtol = -1"):
         mg.isclose(a, b, rtol=-1)
 
+
+# ----------------------------------------------------------------------------------------------------- device
+
+READS = {
+    "where indices",
+    "cpu",
+    "to device",
+    "to device and dtype",
+    "to keywords",
+}  # what must know the values
+
+
+def test_every_sample_runs_on_a_device_without_reading_it_back():
+    for sample in elementwise.SAMPLES:
+        results = {}
+        with fake_cupy.installed() as device:
+            for place in ("cpu", "cuda"):
+                with device.counting() as step:
+                    results[place] = outcome(sample, place)
+                if place == "cuda" and sample.name not in READS:
+                    assert not step.host_reads, f"{sample.name}: {step.host_reads}"
+            for on_host, on_device in zip(results["cpu"], results["cuda"], strict=True):
+                assert on_host.dtype is on_device.dtype
+                np.testing.assert_allclose(
+                    on_device.numpy(force=True), on_host.numpy(force=True), rtol=1e-6, err_msg=sample.name
+                )
+
+
+def outcome(sample, place):
+    """The outputs of a sample on a device, and the gradients of its inputs."""
+    inputs, leaves = [], []
+    for k, array in enumerate(sample.arrays()):
+        inputs.append(mg.tensor(array, device=place))
+        if sample.differentiable(k, array):
+            leaves.append(inputs[-1].requires_grad_())
+    outputs = sample.fn(mg, *inputs)
+    outputs = list(outputs) if isinstance(outputs, tuple) else [outputs]
+    roots = [y for y in outputs if y.requires_grad]
+    seeds = [mg.ones_like(y) for y in roots]
+    found = mg.autograd.grad(roots, leaves, seeds, allow_unused=True) if roots else ()
+    return [t.detach() for t in [*outputs, *found] if t is not None]
+
+
+def test_a_number_on_the_host_joins_tensors_of_a_device_and_others_do_not():
+    with fake_cupy.installed():
+        x, s = mg.ones(2, device="cuda"), mg.tensor(3.0, requires_grad=True)
+        y = x * s
+        y.sum().backward()
+        assert y.is_cuda and y.tolist() == [3, 3] and not s.grad.is_cuda and s.grad.item() == 2
+        with pytest.raises(TypeError, match=r"mul: tensors on different devices cpu and cuda:0; move them"):
+            x * mg.ones(2)
+
+
+# ---------------------------------------------------------------------------------------------------- refused
 
 REFUSED = {
     "numpy array on the left": (

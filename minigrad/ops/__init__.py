@@ -1,7 +1,7 @@
 """The operations: forward on arrays, and right below it the vjp, on Tensors.
 
-Nothing here knows argument forms, aliases or type promotion: operands have one dtype, dims are non-negative tuples.
-Those are the public face's business.
+Nothing here knows argument forms, aliases or type promotion: operands have one dtype, dims are non-negative
+tuples. Those are the public face's business.
 """
 
 from . import activations
@@ -79,6 +79,7 @@ from .select import (
     maximum,
     minimum,
     nan_to_num,
+    overwrite,
     relu,
     select,
 )

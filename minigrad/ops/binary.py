@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..autograd import op
+from ..tensor import Tensor
 from .arithmetic import div, library, mul, neg, nothing, raw
-from .select import masked
+from .select import masked, select
 from .unary import exp, exp2, log, reciprocal
 
 
@@ -62,9 +65,13 @@ def xlogy(a, b):
 
 
 xlogy.vjp(
-    a=lambda g, a, b: g * masked(log(b), ~((raw(a) == 0) & (raw(b) <= 0))),
-    b=lambda g, a, b: g * (a / b),
+    a=lambda g, a, b: mul(g, _log_or_zero(a, b, g.array.dtype.type(0))), b=lambda g, a, b: mul(g, div(a, b))
 )
+
+
+def _log_or_zero(a, b, zero):
+    """ln b, and 0 where a = 0 and ln b is infinite or nan"""
+    return select((raw(a) == 0) & (raw(b) <= 0), zero, log(b) if isinstance(b, Tensor) else np.log(b))
 
 
 @op
@@ -85,8 +92,11 @@ def heaviside(a, b):
 @op
 def lerp(a, b, w):
     """a + w (b - a), computed from the end that is nearer: a at w = 0 and b at w = 1, exactly"""
-    way = b - a
-    return library(a, b, w).where(abs(w) < w.dtype.type(0.5), a + w * way, b - way * (w.dtype.type(1) - w))
+    way, near = b - a, abs(w) < w.dtype.type(0.5)
+    xp, first, last = library(a, b, w), a + w * way, b - way * (w.dtype.type(1) - w)
+    if isinstance(near, np.bool_):  # of a number
+        return first if near else last
+    return xp.where(near, first, last)
 
 
 lerp.vjp(a=lambda g, w: g * (1 - w), b=lambda g, w: mul(g, w), w=lambda g, a, b: mul(g, b - a))

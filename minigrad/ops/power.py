@@ -35,6 +35,7 @@ def power(x, p):
 
 def _integer_power(xp, x, p):
     zero, one = x.dtype.type(0), x.dtype.type(1)
+    x = xp.full_like(p, x) if isinstance(x, np.generic) else x
     whole = xp.power(x, xp.maximum(p, zero))
     if x.dtype.kind == "u" or (isinstance(p, np.generic) and p >= 0):
         return whole

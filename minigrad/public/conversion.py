@@ -108,7 +108,7 @@ def _filled(self: Tensor, value: Tensor, name: str) -> Tensor:
     """self with the values of another tensor; in a graph its old values get the gradient 0."""
     value = cast(to(value, device=self.device), self.dtype)
     if is_grad_enabled() and (self.requires_grad or value.requires_grad):
-        return self.changed(ops.select(np.True_, value, self), name)
+        return self.changed(ops.overwrite(self, value), name)
     return self.changed(ops.expand(value, self.array.shape), name)
 
 
