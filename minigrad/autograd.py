@@ -25,7 +25,6 @@ have gradients, to any order.
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
@@ -39,7 +38,7 @@ from .hooks import hooked
 from .separate import own, separate
 from .slot import filled, once, vacant
 from .tensor import UNCHANGED, Tensor
-from .unrolled import explained, first_call, pullback_of, versions_of
+from .unrolled import explained, first_call, parameters_of, pullback_of, versions_of
 
 # --------------------------------------------------------------------------------------- operations and nodes
 
@@ -69,9 +68,7 @@ class Op:
 
     def __init__(self, forward: Callable, view: bool, aux: bool):
         self.name, self.view, self.aux = forward.__name__.strip("_"), view, aux
-        parameters = list(inspect.signature(forward).parameters.values())
-        self.names = [p.name for p in parameters]
-        self.variadic = parameters[-1].kind is inspect.Parameter.VAR_POSITIONAL
+        self.names, self.variadic = parameters_of(forward)
         self.kept: list[str] = []  # the names that some vjp reads, in the order of `saved`
         self.vjps: dict[str, Callable] = {}  # argument -> function of (g, saved), in the order of `edges`
         self.pullbacks: tuple[Callable, ...] = ()  # the same functions
@@ -90,7 +87,7 @@ class Op:
 
     def pullback(self, function: Callable, skip: int) -> Callable:
         """Note what a vjp reads, beyond its first `skip` parameters; the vjp as a function of `saved`."""
-        for name in list(inspect.signature(function).parameters)[skip:]:
+        for name in parameters_of(function)[0][skip:]:
             if name in ("y", "aux") and name in self.names:
                 raise TypeError(
                     f"{self.name}: an argument is called {name!r}, which a vjp takes for the output's"

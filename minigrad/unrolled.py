@@ -31,6 +31,7 @@ shapes and types (`explained`).
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -93,6 +94,15 @@ def call_of(op: Any, scope: dict, general: str | None = None) -> Callable:
     return scope[name]
 
 
+def parameters_of(function: Callable) -> tuple[list[str], bool]:
+    """The names of a function's positional parameters, and whether the last of them is *variadic."""
+    code = getattr(function, "__code__", None)
+    if code is None:  # one of Python's own operators
+        return list(inspect.signature(function).parameters), False
+    variadic = bool(code.co_flags & inspect.CO_VARARGS)
+    return list(code.co_varnames[: code.co_argcount + variadic]), variadic
+
+
 def first_call(op: Any, scope: dict, general: str | None = None) -> Callable:
     """A function that becomes `call_of(...)` when it is first called: by then all vjps are known."""
 
@@ -113,7 +123,7 @@ def versions_of(op: Any, scope: dict) -> Callable:
 
 def pullback_of(op: Any, function: Callable, skip: int) -> Callable:
     """A vjp as a function of (g, saved): `lambda g, y, b: ...` becomes function(g, saved[0], saved[2])."""
-    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    names, _ = parameters_of(function)
     taken = "".join(f", saved[{op.kept.index(name)}]" for name in names[skip:])
     given = ", ".join(names[:skip])
     return eval(f"lambda {given}, saved: vjp({given}{taken})", {"vjp": function})
