@@ -1,0 +1,478 @@
+"""Optimizers: every rule is PyTorch's to the last digits, on every machine; so are arguments and errors."""
+
+import inspect
+import itertools
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from oracle import oracle
+
+import kernels
+import minigrad as mg
+from minigrad import optim
+
+MACHINES = ("compiled", "numpy")
+SHAPES = ((5, 3), (), (0,), (2, 3, 4), (1100,))
+
+
+def options(**choices):
+    """Every combination of the choices, as keyword arguments."""
+    return [dict(zip(choices, values)) for values in itertools.product(*choices.values())]
+
+
+SGDS = [
+    o
+    for o in options(
+        momentum=(0, 0.9),
+        dampening=(0, 0.3),
+        nesterov=(False, True),
+        weight_decay=(0, 0.1),
+        maximize=(False, True),
+    )
+    if not o["nesterov"] or (o["momentum"] and not o["dampening"])
+]
+ADAMS = options(
+    betas=((0.9, 0.999), (0.0, 0.5)),
+    eps=(1e-8, 1e-3),
+    weight_decay=(0, 0.1),
+    amsgrad=(False, True),
+    maximize=(False, True),
+)
+RULES = [("SGD", dict(lr=0.01) | o) for o in SGDS]
+RULES += [(rule, dict(lr=0.01) | o) for rule in ("Adam", "AdamW") for o in ADAMS]
+RULES += [("Adam", dict(lr=0.01, decoupled_weight_decay=True) | o) for o in ADAMS[:2]]
+FEW = [
+    RULES[0],
+    RULES[3],
+    RULES[11],
+    ("Adam", dict(amsgrad=True, weight_decay=0.1)),
+    ("AdamW", dict(maximize=True)),
+]
+
+
+def named(rules):
+    return dict(
+        argvalues=rules,
+        ids=[f"{r} " + " ".join(f"{k}={v}".replace(" ", "") for k, v in o.items() if v) for r, o in rules],
+    )
+
+
+def gradients(rng, steps, shapes=SHAPES, missing=True):
+    """A gradient a parameter for each step: four decades, a tenth of them exact zeros, some missing."""
+    found = []
+    for _ in range(steps):
+        step = [10 ** rng.uniform(-2, 2, s) * rng.normal(size=s) * (rng.random(s) < 0.9) for s in shapes]
+        found.append([None if missing and rng.random() < 0.2 else np.asarray(g) for g in step])
+    return found
+
+
+def ours(rule, given, start, grads, dtype="float64", machine="compiled"):
+    """Parameters after these gradients, as arrays, and the optimizer."""
+    with kernels.use(machine):
+        params = [mg.Parameter(mg.tensor(p, dtype=dtype)) for p in start]
+        optimizer = getattr(optim, rule)(params, **given)
+        for step in grads:
+            for p, g in zip(params, step, strict=True):
+                p.grad = None if g is None else mg.tensor(g, dtype=dtype)
+            optimizer.step()
+    return [p.array for p in params], optimizer
+
+
+def torchs(rule, given, start, grads, dtype="float64"):
+    torch = oracle("torch")
+    kind = getattr(torch, dtype)
+    params = [torch.nn.Parameter(torch.tensor(p, dtype=kind)) for p in start]
+    optimizer = getattr(torch.optim, rule)(params, foreach=False, **given)
+    for step in grads:
+        for p, g in zip(params, step, strict=True):
+            p.grad = None if g is None else torch.tensor(g, dtype=kind)
+        optimizer.step()
+    return [p.detach().numpy() for p in params]
+
+
+def close(xs, ys, tolerance):
+    for x, y in zip(xs, ys, strict=True):
+        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
+
+
+# ------------------------------------------------------------------------------------------------- arithmetic
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(("rule", "given"), **named(RULES))
+def test_60_steps_are_torchs_in_every_option_on_both_machines(rule, given):
+    rng = np.random.default_rng(5)
+    start, grads = [rng.normal(size=s) for s in SHAPES], gradients(rng, 60)
+    expected = torchs(rule, given, start, grads)
+    found = [ours(rule, given, start, grads, machine=machine) for machine in MACHINES]
+    close(found[0][0], expected, 1e-12)
+    for a, b in zip(found[0][0], found[1][0], strict=True):
+        assert a.tobytes() == b.tobytes()
+    for p, q in zip(found[0][1].parameters(), found[1][1].parameters(), strict=True):
+        one, other = found[0][1].state.get(p, {}), found[1][1].state.get(q, {})
+        assert list(one) == list(other)
+        for name in one:
+            assert np.asarray(one[name]).tobytes() == np.asarray(other[name]).tobytes(), name
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(("rule", "given"), **named(FEW))
+def test_60_steps_in_float32_are_torchs_and_as_near_to_float64(rule, given):
+    """Roundings of 60 steps add up in both; as vectors they differ by 2e-6 at most."""
+    rng = np.random.default_rng(6)
+    start = [rng.normal(size=s).astype("float32") for s in SHAPES]
+    grads = [[None if g is None else g.astype("float32") for g in step] for step in gradients(rng, 60)]
+    exact = np.concatenate([p.ravel() for p in ours(rule, given, start, grads, "float64")[0]])
+    theirs = np.concatenate([p.ravel() for p in torchs(rule, given, start, grads, "float32")])
+    for machine in MACHINES:
+        mine = np.concatenate([p.ravel() for p in ours(rule, given, start, grads, "float32", machine)[0]])
+        norm = np.linalg.norm(exact)
+        assert np.linalg.norm(mine - theirs) <= 2e-6 * norm
+        assert np.linalg.norm(mine - exact) <= 1.1 * np.linalg.norm(theirs - exact) + 1e-8 * norm
+
+
+@pytest.mark.oracle
+def test_lr_may_be_a_0d_tensor_that_is_changed_between_steps():
+    torch = oracle("torch")
+    rng = np.random.default_rng(7)
+    p, q = (
+        mg.Parameter(mg.tensor(rng.normal(size=9))),
+        torch.nn.Parameter(torch.zeros(9, dtype=torch.float64)),
+    )
+    q.data = torch.tensor(p.array.copy())
+    lr, rate = mg.tensor(0.1, dtype=mg.float64), torch.tensor(0.1, dtype=torch.float64)
+    pair = (optim.Adam([p], lr=lr), torch.optim.Adam([q], lr=rate, foreach=False))
+    for t in range(20):
+        g = rng.normal(size=9)
+        p.grad, q.grad = mg.tensor(g), torch.tensor(g)
+        lr.fill_(0.1 / (t + 1))
+        rate.fill_(0.1 / (t + 1))
+        for o in pair:
+            o.step()
+    close([p.array], [q.detach().numpy()], 1e-12)
+    assert pair[0].param_groups[0]["lr"] is lr
+
+
+@pytest.mark.oracle
+def test_groups_have_options_of_their_own():
+    torch = oracle("torch")
+    rng = np.random.default_rng(8)
+    start, grads = [rng.normal(size=s) for s in SHAPES], gradients(rng, 30)
+    results = []
+    for lib, make in (
+        (mg, lambda a: mg.Parameter(mg.tensor(a))),
+        (torch, lambda a: torch.nn.Parameter(torch.tensor(a))),
+    ):
+        params = [make(p) for p in start]
+        optimizer = lib.optim.AdamW(
+            [{"params": params[:2], "lr": 0.1}, {"params": params[2], "amsgrad": True}], lr=0.02
+        )
+        optimizer.add_param_group({"params": params[3:], "weight_decay": 0.5, "betas": (0.5, 0.6)})
+        for t, step in enumerate(grads):
+            for p, g in zip(params, step, strict=True):
+                p.grad = None if g is None else lib.tensor(g)
+            optimizer.param_groups[t % 3]["lr"] *= 0.9
+            optimizer.step()
+        results.append([p.detach().numpy() for p in params])
+    close(*results, 1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize(("rule", "given"), **named(FEW))
+def test_zero_gradients_change_nothing(rule, given, dtype):
+    given = given | dict(weight_decay=0) | (dict(eps=0) if "Adam" in rule else {})
+    start = [np.array([0, 1, -3e-5, 6e4]), np.zeros(())]
+    for machine in MACHINES:
+        after, optimizer = ours(rule, given, start, [[np.zeros(4), np.zeros(())]] * 3, dtype, machine)
+        for a, b in zip(after, start, strict=True):
+            assert (a == mg.tensor(b, dtype=dtype).array).all()
+        for slots in optimizer.state.values():
+            assert all(not t.array.any() for t in slots.values() if isinstance(t, mg.Tensor))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(("rule", "given"), **named(FEW))
+def test_half_parameters_step_in_float32_and_are_rounded_once(rule, given, dtype):
+    rng = np.random.default_rng(9)
+    p = mg.tensor(rng.normal(size=50), dtype=dtype)
+    g = mg.tensor(rng.normal(size=50), dtype=dtype)
+    half, optimizer = ours(rule, given, [p.array], [[g.array]], dtype)
+    single, _ = ours(rule, given, [p.array], [[g.array]], "float32")
+    assert half[0].tobytes() == single[0].astype(half[0].dtype).tobytes()
+    kinds = {t.dtype for s in optimizer.state.values() for t in s.values() if isinstance(t, mg.Tensor)}
+    assert kinds <= {mg.float32}
+
+
+# --------------------------------------------------------------------------------------- arguments and errors
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("rule", ["SGD", "Adam", "AdamW"])
+def test_arguments_and_defaults_are_torchs(rule):
+    torch = oracle("torch")
+    mine, theirs = (inspect.signature(getattr(lib.optim, rule)).parameters for lib in (mg, torch))
+    assert [(p.name, p.kind, p.default) for p in mine.values()] == [
+        (p.name, p.kind, p.default) for p in theirs.values()
+    ]
+    p = mg.Parameter(mg.zeros(1))
+    with pytest.raises(TypeError, match="unexpected keyword argument 'learning_rate'"):
+        getattr(optim, rule)([p], learning_rate=1)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(
+    ("rule", "given"),
+    [
+        ("SGD", dict(lr=-1)),
+        ("SGD", dict(momentum=-0.5)),
+        ("SGD", dict(weight_decay=-0.1)),
+        ("SGD", dict(nesterov=True)),
+        ("SGD", dict(nesterov=True, momentum=0.9, dampening=0.1)),
+        ("Adam", dict(lr=-1e-3)),
+        ("Adam", dict(eps=-1e-8)),
+        ("Adam", dict(betas=(1.0, 0.999))),
+        ("Adam", dict(betas=(0.9, -0.5))),
+        ("Adam", dict(weight_decay=-1)),
+        ("AdamW", dict(weight_decay=-1)),
+    ],
+)
+def test_values_out_of_range_raise_what_torch_raises(rule, given):
+    torch = oracle("torch")
+    with pytest.raises(ValueError) as theirs:
+        getattr(torch.optim, rule)([torch.zeros(1)], **given)
+    with pytest.raises(ValueError) as mine:
+        getattr(optim, rule)([mg.zeros(1)], **given)
+    assert str(theirs.value) in str(mine.value)
+    assert str(mine.value).startswith(f"{rule}: ")
+    with pytest.raises(ValueError, match=str(mine.value)[:20]):  # in a group as well, which torch lets pass
+        getattr(optim, rule)([{"params": [mg.zeros(1)]} | given])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (dict(lr="0.1"), "Invalid learning rate: 0.1; it must be a number of at least 0"),
+        (dict(lr=float("nan")), "Invalid learning rate: nan"),
+        (dict(lr=None), "Invalid learning rate: None"),
+        (dict(lr=[1]), "Invalid learning rate"),
+        (dict(lr=mg.ones(2)), "must be 1-element"),
+        (dict(betas=0.9), "two numbers"),
+        (dict(betas=(0.9,)), "two numbers"),
+        (dict(differentiable=True), "differentiable=True is not supported"),
+    ],
+)
+def test_values_of_another_kind_raise(given, message):
+    with pytest.raises(ValueError, match=message):
+        optim.Adam([mg.zeros(1)], **given)
+    optimizer = optim.Adam([mg.zeros(1)])
+    with pytest.raises(ValueError, match=message):
+        optimizer.add_param_group({"params": mg.zeros(1)} | given)
+    assert len(optimizer.param_groups) == 1
+
+
+def test_adamw_stays_adamw():
+    with pytest.raises(ValueError, match=r"optim\.Adam"):
+        optim.AdamW([{"params": [mg.zeros(1)], "decoupled_weight_decay": False}])
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(
+    "params",
+    [
+        lambda m, p, q: p,
+        lambda m, p, q: [],
+        lambda m, p, q: iter(()),
+        lambda m, p, q: [{"params": {p, q}}],
+        lambda m, p, q: [p, 3.0],
+        lambda m, p, q: ["weight"],
+        lambda m, p, q: 5,
+        lambda m, p, q: {"params": [p]},
+        lambda m, p, q: [p, q * 2],
+        lambda m, p, q: [{"params": [p]}, {"params": [q, p]}],
+        lambda m, p, q: [("p", p), q],
+        lambda m, p, q: [{"params": [("p", p)]}, {"params": [q]}],
+        lambda m, p, q: [{"params": [p]}, q],
+    ],
+)
+def test_what_cannot_be_optimized_raises_as_in_torch(params):
+    torch = oracle("torch")
+    raised = []
+    for lib in (torch, mg):
+        p, q = (lib.zeros(2).requires_grad_() for _ in range(2))
+        with pytest.raises((TypeError, ValueError)) as info:
+            lib.optim.SGD(params(lib, p, q))
+        raised.append(info.type)
+    assert raised[0] is raised[1], info.value
+
+
+def test_what_else_cannot_be_optimized():
+    p, q = mg.zeros(2), mg.zeros(2)
+    with pytest.raises(TypeError, match="set, whose order changes"):
+        optim.SGD({p, q})
+    with pytest.raises(TypeError, match=r"params\[1\] is int64; only floating"):
+        optim.SGD([p, mg.zeros(2, dtype=mg.int64)])
+    with pytest.raises(TypeError, match="a dict with 'params'"):
+        optim.SGD([{"parameters": [p]}])
+    with pytest.raises(ValueError, match="called w; names must be unique"):
+        optim.SGD([("w", p), ("w", q)])
+    with pytest.raises(ValueError, match="'w' was computed"):
+        optim.SGD([("w", p.requires_grad_() * 1)])
+    assert p.arena is None  # what was refused was left alone
+
+
+def test_a_duplicate_is_updated_once_with_a_warning():
+    p = mg.Parameter(mg.ones(3))
+    with pytest.warns(UserWarning, match="duplicate parameters") as record:
+        optimizer = optim.SGD([p, p], lr=0.5)
+    assert record[0].filename == __file__
+    p.grad = mg.ones(3)
+    optimizer.step()
+    assert p.tolist() == [0.5] * 3
+
+
+def test_params_come_in_many_forms():
+    layer = mg.nn.Linear(2, 3)
+    for params in (
+        layer.parameters(),
+        list(layer.parameters()),
+        tuple(layer.parameters()),
+        layer.named_parameters(),
+        [{"params": layer.parameters()}],
+        [{"params": layer.weight}, {"params": [layer.bias]}],
+        dict(layer.named_parameters()).items(),
+    ):
+        assert [id(p) for p in optim.SGD(params).parameters()] == [id(layer.weight), id(layer.bias)]
+    assert optim.SGD(layer.named_parameters()).param_groups[0]["param_names"] == ["weight", "bias"]
+
+
+def test_groups_that_were_given_are_left_as_they_are_and_keep_keys_of_the_user():
+    p = mg.zeros(2)
+    group = {"params": iter([p]), "lr": 0.5, "lr_scale": 2, "initial_lr": 0.5}
+    optimizer = optim.SGD([group], momentum=0.1)
+    assert set(group) == {"params", "lr", "lr_scale", "initial_lr"}
+    mine = optimizer.param_groups[0]
+    assert (mine["lr"], mine["lr_scale"], mine["initial_lr"], mine["momentum"]) == (0.5, 2, 0.5, 0.1)
+
+
+@pytest.mark.parametrize("name", ["foreach", "fused", "capturable"])
+def test_options_about_speed_are_accepted_and_without_effect(name):
+    p = mg.Parameter(mg.ones(3))
+    for value in (None, False, True):
+        optimizer = optim.Adam([p], **{name: value})
+        assert name not in optimizer.param_groups[0]
+    optimizer.add_param_group({"params": mg.zeros(1), name: True})
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("rule", ["SGD", "Adam", "AdamW"])
+def test_printing_is_torchs(rule):
+    torch = oracle("torch")
+    mine = repr(getattr(optim, rule)([{"params": mg.zeros(1)}, {"params": mg.zeros(1), "lr": 0.5}]))
+    theirs = repr(
+        getattr(torch.optim, rule)([{"params": torch.zeros(1)}, {"params": torch.zeros(1), "lr": 0.5}])
+    )
+    absent = ("capturable", "differentiable", "foreach", "fused")
+    kept = [line for line in theirs.split("\n") if line.strip().split(":")[0] not in absent and line]
+    assert mine.split("\n") == kept
+
+
+# ----------------------------------------------------------------------------------------- closures and hooks
+
+
+def test_a_closure_is_called_with_recording_on_and_its_loss_returned():
+    w = mg.Parameter(mg.tensor([3.0]))
+    optimizer = optim.SGD([w], lr=0.25)
+
+    def closure():
+        assert mg.is_grad_enabled()
+        optimizer.zero_grad()
+        loss = (w * w).sum()
+        loss.backward()
+        return loss
+
+    with mg.no_grad():
+        loss = optimizer.step(closure)
+        assert not mg.is_grad_enabled()
+    assert loss.item() == 9.0
+    assert w.item() == 1.5
+    assert optimizer.step() is None
+
+
+@pytest.mark.oracle
+def test_hooks_are_called_as_in_torch():
+    torch = oracle("torch")
+    logs = []
+    for lib in (mg, torch):
+        log = []
+        p = lib.ones(1).requires_grad_()
+        p.grad = lib.ones(1)
+        optimizer = lib.optim.SGD([p], lr=0.5)
+        optimizer.register_step_pre_hook(
+            lambda o, args, kwargs, p=p, log=log: log.append(("pre", p.item(), len(args), dict(kwargs)))
+        )
+        post = optimizer.register_step_post_hook(
+            lambda o, args, kwargs, p=p, log=log: log.append(("post", p.item(), len(args), dict(kwargs)))
+        )
+        optimizer.step()
+        optimizer.step(lambda log=log: log.append("closure"))
+        post.remove()
+        optimizer.step()
+        logs.append(log)
+    assert logs[0] == logs[1]
+    assert [e[0] for e in logs[0] if e != "closure"] == ["pre", "post", "pre", "post", "pre"]
+
+
+def test_a_pre_hook_may_replace_the_closure():
+    p = mg.ones(1)
+    optimizer = optim.SGD([p])
+    handle = optimizer.register_step_pre_hook(lambda o, args, kwargs: ((o, lambda: "other"), {}))
+    assert optimizer.step(lambda: "mine") == "other"
+    handle.remove()
+    assert optimizer.step(lambda: "mine") == "mine"
+
+
+BUILDING = ("ctypes.dlopen", "subprocess.Popen", "compile", "exec", "os.posix_spawn")
+events: list[str] = []
+watching = False
+
+
+def _watch(event, args):
+    if watching and event in BUILDING:
+        events.append(event)
+
+
+sys.addaudithook(_watch)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize(("rule", "given"), **named(FEW))
+def test_options_that_change_between_steps_build_nothing(rule, given, machine):
+    global watching
+    p = mg.Parameter(mg.ones(5))
+    p.grad = mg.ones(5)
+    with kernels.use(machine):
+        optimizer = getattr(optim, rule)([p], **given)
+        optimizer.step()
+        events.clear()
+        watching = True
+        try:
+            for lr in (0.1, 1, 0, mg.tensor(0.5), np.float32(2)):
+                optimizer.param_groups[0].update(lr=lr, weight_decay=lr)
+                optimizer.step()
+        finally:
+            watching = False
+    assert events == []
+    assert optimizer.steps[p] == 6
+
+
+def test_nothing_warns_in_a_step():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        p = mg.Parameter(mg.full((4,), 6e4, dtype=mg.float16))
+        optimizer = optim.SGD([p], lr=1e10, momentum=0.9)
+        for _ in range(3):
+            p.grad = mg.full((4,), 6e4, dtype=mg.float16)
+            optimizer.step()
+    assert not np.isfinite(p.array).any()
