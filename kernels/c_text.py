@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kernels.text import (
+from kernels.tree import (
     Assign,
     Binary,
     Block,

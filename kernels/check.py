@@ -16,7 +16,7 @@ from typing import NoReturn
 from kernels.dtypes import HALVES, common, concrete, is_float, is_integer, promoted
 from kernels.errors import KernelError
 from kernels.functions import FUNCTIONS
-from kernels.text import (
+from kernels.tree import (
     Assign,
     Binary,
     Block,

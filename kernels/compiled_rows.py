@@ -18,7 +18,7 @@ from kernels.dtypes import C_NAME, concrete
 from kernels.kernel import Variant
 from kernels.signature import Parameter
 from kernels.stages import ELEMENT, LINE, Pass, Reduce, assigned, calls, reads, writes
-from kernels.text import Declare, Statement
+from kernels.tree import Declare, Statement
 
 if TYPE_CHECKING:
     from kernels.rows import Rows

@@ -17,7 +17,8 @@ from kernels.check import Check, Scope
 from kernels.dtypes import concrete
 from kernels.errors import KernelError
 from kernels.signature import Parameter, check_names, names, parameters
-from kernels.text import Statement, parse, resolve_flags
+from kernels.text import parse, resolve_flags
+from kernels.tree import Statement
 
 registry: dict[str, Definition] = {}  # every kernel defined by this package or minigrad, by name
 

@@ -28,7 +28,7 @@ from typing import NoReturn
 from kernels.check import REDUCTIONS, Scope
 from kernels.dtypes import concrete, promoted
 from kernels.errors import KernelError
-from kernels.text import (
+from kernels.tree import (
     Assign,
     Binary,
     Block,

@@ -19,127 +19,30 @@ What the names mean and which types may meet is checked in `check.py`; this file
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NoReturn
 
 from kernels.dtypes import CONCRETE
 from kernels.errors import KernelError
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class Node:
-    line: int
-    token: str
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class Integer(Node):
-    value: int
-    unsigned: bool
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class Decimal(Node):
-    value: float
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class Name(Node):
-    name: str
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class Index(Node):
-    name: str
-    index: Expr
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class Unary(Node):
-    op: str
-    a: Expr
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class Binary(Node):
-    op: str
-    a: Expr
-    b: Expr
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class Ternary(Node):
-    condition: Expr
-    a: Expr
-    b: Expr
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class Call(Node):
-    function: str
-    arguments: tuple[Expr, ...]
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class Cast(Node):
-    type: str
-    a: Expr
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class Declare(Node):
-    type: str
-    name: str
-    value: Expr
-    constant: bool
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class Assign(Node):
-    name: str
-    op: str  # "" for =, "+" for +=, and so on
-    value: Expr
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class If(Node):
-    condition: Expr
-    then: tuple[Statement, ...]
-    otherwise: tuple[Statement, ...]
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class Block(Node):
-    body: tuple[Statement, ...]
-
-
-Expr = Integer | Decimal | Name | Index | Unary | Binary | Ternary | Call | Cast
-Statement = Declare | Assign | If | Block
-
-
-def children(e: Expr) -> tuple[Expr, ...]:
-    """The direct sub-expressions of an expression."""
-    match e:
-        case Index():
-            return (e.index,)
-        case Unary() | Cast():
-            return (e.a,)
-        case Binary():
-            return (e.a, e.b)
-        case Ternary():
-            return (e.condition, e.a, e.b)
-        case Call():
-            return e.arguments
-    return ()
-
-
-def walk(e: Expr) -> Iterator[Expr]:
-    """The expression and everything below it."""
-    yield e
-    for child in children(e):
-        yield from walk(child)
-
+from kernels.tree import (
+    Assign,
+    Binary,
+    Block,
+    Call,
+    Cast,
+    Decimal,
+    Declare,
+    Expr,
+    If,
+    Index,
+    Integer,
+    Name,
+    Node,
+    Statement,
+    Ternary,
+    Unary,
+)
 
 _CONDITION = re.compile(r"\s*#\s*(if|elif|else|endif)\b\s*(!?)\s*(\w*)\s*(?://.*)?$")
 
@@ -352,7 +255,7 @@ class Parser:
         return Ternary(mark.line, "?", condition, a, self.expression())
 
     def binary(self, floor: int) -> Expr:
-        """Operators of at least this level, by climbing: a tighter one on the right takes its operands first."""
+        """Operators above a level, by climbing: a tighter one on the right takes its operands first."""
         left = self.unary()
         while (level := _LEVEL.get(self.next.text, 0)) > floor and self.next.kind == "sign":
             op = self.take()

@@ -19,7 +19,7 @@ import numpy as np
 from kernels.check import Scope
 from kernels.dtypes import HALVES, concrete, is_float, numpy_dtype, promoted
 from kernels.functions import FUNCTIONS
-from kernels.text import (
+from kernels.tree import (
     Assign,
     Binary,
     Block,
