@@ -61,10 +61,14 @@ def test_another_text_type_or_compiler_option_is_another_file(fresh, monkeypatch
 
 
 def test_where_a_text_stands_does_not_matter_to_the_cache(fresh):
-    works(double())
-    # the same text, further down
-    works(double())
-    assert len(built(fresh)) == 1
+    lines = []
+    for above in (0, 50):
+        code = "\n" * above + "kernel = Elementwise('double', 'S x', 'S y', 'y = T(x) + T(x);')"
+        names = {"Elementwise": Elementwise, "__name__": "somewhere"}
+        exec(compile(code, "somewhere.py", "exec"), names)
+        lines.append(names["kernel"].line)
+        assert works(names["kernel"])
+    assert lines == [1, 51] and len(built(fresh)) == 1
 
 
 @posix
