@@ -222,6 +222,7 @@ def test_isclose_allclose_and_equal():
 
 READS = {
     "where indices",
+    "move",
     "cpu",
     "to device",
     "to device and dtype",

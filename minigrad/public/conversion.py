@@ -106,6 +106,9 @@ def clone(input: Tensor) -> Tensor:
 
 def _filled(self: Tensor, value: Tensor, name: str) -> Tensor:
     """self with the values of another tensor; in a graph its old values get the gradient 0."""
+    shape, into = value.array.shape, self.array.shape
+    if len(shape) > len(into) or any(n not in (1, m) for n, m in zip(shape[::-1], into[::-1])):
+        raise ValueError(f"{name}: a tensor of shape {shape} does not broadcast to {into}")
     value = cast(to(value, device=self.device), self.dtype)
     if is_grad_enabled() and (self.requires_grad or value.requires_grad):
         return self.changed(ops.overwrite(self, value), name)
