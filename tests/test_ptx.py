@@ -123,10 +123,13 @@ def test_no_kernel_spills_or_needs_more_than_64_registers(kernel, flags, arch):
     assert int(re.search(r"Used (\d+) registers", log).group(1)) <= 64, log
 
 
-def test_a_new_learning_rate_is_no_new_source():
+def test_scalars_come_from_an_array_so_a_new_learning_rate_compiles_nothing():
     text = source(rules.ADAM, "float32", ("decoupled",))
-    assert "const T lr = hp[0];" in text and "raw" not in text.split("__global__")[1].split("(")[0]
-    assert re.search(r"float hp|hp", text)
+    (signature,) = re.findall(r"__global__ void mg_adam\w*\((.*?)\)", text)
+    declared = re.findall(r"(CArray|CIndexer|float|double)(?:<[^>]*>)? (\w+)", signature)
+    arrays = ["_raw__g", "hp", "_raw__p", "_raw__exp_avg", "_raw__exp_avg_sq"]
+    assert declared == [*(("CArray", a) for a in arrays), ("CIndexer", "_ind")], signature
+    assert "const T lr = hp[0];" in text
 
 
 def test_compiler_messages_point_to_the_line_of_the_rule_book():
