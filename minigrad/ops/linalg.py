@@ -88,7 +88,7 @@ def cofactor(x):
     xp = xp_of(x)
     u, s, v = xp.linalg.svd(x)
     n = s.shape[-1]
-    others = xp.where(xp.eye(n, dtype=bool), s.dtype.type(1), s[..., None, :]).prod(axis=-1)
+    others = xp.prod(xp.where(xp.eye(n, dtype=bool), s.dtype.type(1), s[..., None, :]), axis=-1)
     sign = xp.linalg.det(u) * xp.linalg.det(v)
     return (sign[..., None, None] * (u * others[..., None, :])) @ v
 

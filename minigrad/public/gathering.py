@@ -234,14 +234,17 @@ def scatter(
     src may be a number. reduce 'add' or 'multiply' combines with what is there. Without it, of doubles in
     the index the last one counts (on a device: any one), and each of them gets the gradient, as in PyTorch.
     """
+    if reduce not in (None, "add", "multiply"):
+        raise ValueError(f"scatter: reduce={reduce!r}; use 'add' or 'multiply', or scatter_reduce()")
     src = value if src is None else src
     if not isinstance(src, Tensor):
         check_operand("scatter", src)
-        _index("scatter", index)
-        src = Tensor(xp_of(input.array).full(index.array.shape, scalar(src, input.dtype)))
+        places, xp = _elements("scatter", input, dim, index), xp_of(input.array)
+        if reduce is None:
+            mask = touched(xp, flattened(places).array, input.array.size).reshape(input.array.shape)
+            return ops.select(Tensor(mask), scalar(src, input.dtype), input)
+        src = Tensor(xp.full(index.array.shape, scalar(src, input.dtype)))
     if reduce is not None:
-        if reduce not in ("add", "multiply"):
-            raise ValueError(f"scatter: reduce={reduce!r}; use 'add' or 'multiply', or scatter_reduce()")
         return scatter_reduce(input, dim, index, src, {"add": "sum", "multiply": "prod"}[reduce])
     x, places, source = _scattered("scatter", input, dim, index, src)
     return ops.reshape(ops.put(x, source, places, 0), input.array.shape)

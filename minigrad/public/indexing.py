@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..backend import Array, device_of, on_device, to_device, xp_of
+from ..backend import Array, device, device_of, on_device, to_device, xp_of
 from ..grad_mode import mode
 from ..tensor import Tensor
 from .dims import check_tensor
@@ -30,9 +30,10 @@ Place = tuple[int, Tensor]  # a dim, and the whole numbers that index it
 class Mask:
     """A boolean index: the positions where it is true, one vector for each of its dims."""
 
-    def __init__(self, array: Array):
+    def __init__(self, array: Array, where: device):
         self.shape, self.ndim = array.shape, array.ndim
-        self.positions = [Tensor(p) for p in xp_of(array).nonzero(array if array.ndim else array.reshape(1))]
+        found = xp_of(array).nonzero(array if array.ndim else array.reshape(1))
+        self.positions = [Tensor(to_device(p, where)) for p in found]
 
 
 def key_of(x: Tensor, key: Any) -> tuple[tuple | None, list[Place]]:
@@ -102,10 +103,10 @@ def _item(x: Tensor, k: Any) -> Any:
         raise IndexError(
             f"indexing: a {k.dtype.name} index; use whole numbers (.long()) or a mask of bools (.bool())"
         )
-    if on_device(k.array) != on_device(x.array):
-        k = Tensor(to_device(k.array, device_of(x.array)))
+    where = device_of(x.array)
     if kind == "b":
-        return Mask(k.array)
+        return Mask(k.array, where)
+    k = Tensor(to_device(k.array, where))
     return k if k.array.ndim or on_device(k.array) else int(k.array)
 
 
@@ -191,22 +192,21 @@ def __setitem__(self: Tensor, key: Any, value: Any) -> None:
     that require gradients and for views. Of doubles in an index the last one counts (on a device: any one).
     """
     value = value_for(self, value)
-    tensor = isinstance(value, Tensor)
-    if mode.enabled and (self.requires_grad or (tensor and value.requires_grad)):
-        self.changed(_written(alias_of(self), key, value), "__setitem__")
+    mask = _mask(self, key) if not value.ndim else None  # then nothing is counted, and no device read back
+    if mode.enabled and (self.requires_grad or (isinstance(value, Tensor) and value.requires_grad)):
+        x = alias_of(self)
+        result = _written(x, key, value) if mask is None else ops.select(Tensor(mask), value, x)
+        self.changed(result, "__setitem__")
         return
-    x, array = self.array, value.array if tensor else value
+    x, array = self.array, value.array if isinstance(value, Tensor) else value
     if any(step == 0 and size > 1 for step, size in zip(x.strides, x.shape)):
         raise ValueError(
             "indexing: this tensor was expanded, so that elements share memory; clone() it first"
         )
-    if isinstance(key, Tensor) and key.array.dtype.kind == "b" and not array.ndim:
-        shape = key.array.shape
-        if shape == x.shape[: len(shape)] and on_device(x) == on_device(key.array):
-            mask = key.array.reshape(shape + (1,) * (x.ndim - len(shape)))
-            xp_of(x).copyto(x, array, where=mask)  # needs no count of the true ones, so nothing is read back
-            self.touch()
-            return
+    if mask is not None:
+        xp_of(x).copyto(x, array, where=mask)
+        self.touch()
+        return
     basic, places = key_of(self, key)
     target = x[basic or (Ellipsis,)]
     where: list[Any] = [slice(None)] * target.ndim
@@ -219,6 +219,20 @@ def __setitem__(self: Tensor, key: Any, value: Any) -> None:
             f"indexing: a value of shape {array.shape} for a part of a tensor of shape {x.shape}: {error}"
         ) from None
     self.touch()
+
+
+def _mask(x: Tensor, key: Any) -> Array | None:
+    """The mask that a key is, with as many dims as x; None for any other key."""
+    if (
+        not isinstance(key, Tensor)
+        or key.array.dtype.kind != "b"
+        or on_device(key.array) != on_device(x.array)
+    ):
+        return None
+    shape = key.array.shape
+    if shape != x.array.shape[: len(shape)]:
+        return None
+    return key.array.reshape(shape + (1,) * (x.array.ndim - len(shape)))
 
 
 def value_for(x: Tensor, value: Any) -> Any:

@@ -121,6 +121,7 @@ qr(a, mode='reduced')
 svd(a, full_matrices=True, compute_uv=True)
 norm(x, ord=None, axis=None, keepdims=False)
 slogdet(a)
+det(a)
 """
 
 READS = """

@@ -153,7 +153,7 @@ ASSIGNED = [
 
 
 def into_constant(m, v, key):
-    y = m.ones(2, 3, dtype=v.dtype)
+    y = m.ones(2, 3, dtype=v.dtype, device=v.device)
     y[key] = v
     return y * y
 

@@ -180,7 +180,7 @@ def symmetric(x):
 
 
 def definite(m, x):
-    return x @ x.mT + m.eye(x.shape[-1], dtype=x.dtype)
+    return x @ x.mT + m.eye(x.shape[-1], dtype=x.dtype, device=x.device)
 
 
 SOLVED = [
