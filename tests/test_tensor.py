@@ -44,8 +44,8 @@ NAMES = """exp exp2 expm1 log log2 log10 log1p sigmoid sqrt rsqrt reciprocal sin
     cosh tanh asinh atanh erf erfc erfinv relu abs floor ceil trunc frac sign square round logit nan_to_num neg
     negative arcsin absolute sgn fix deg2rad rad2deg""".split()
 WITH_OTHER = """add sub mul div pow remainder fmod floor_divide true_divide divide multiply subtract
-    atan2 hypot xlogy copysign eq ne lt le gt ge not_equal less less_equal greater greater_equal clamp_min
-    clamp_max""".split()
+    atan2 hypot xlogy copysign eq ne lt le gt ge not_equal less less_equal greater greater_equal
+    clamp_min clamp_max""".split()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -33,11 +33,11 @@ def power(x, p):
     return xp.power(x, p)
 
 
-def _integer_power(xp, x, p):
+def _integer_power(xp: Any, x: Any, p: Any) -> Any:
     zero, one = x.dtype.type(0), x.dtype.type(1)
     x = xp.full_like(p, x) if isinstance(x, np.generic) else x
     whole = xp.power(x, xp.maximum(p, zero))
-    if x.dtype.kind == "u" or (isinstance(p, np.generic) and p >= 0):
+    if x.dtype.kind == "u" or (isinstance(p, np.generic) and zero <= p):
         return whole
     fraction = xp.where(x == one, one, xp.where(x == -one, one - (p & one) * x.dtype.type(2), zero))
     return xp.where(p < zero, fraction, whole)

@@ -17,7 +17,7 @@ from .register import alias, in_place, method, public
 # ------------------------------------------------------------------------------------------------- comparison
 
 
-def _comparison(operation: Any, names: str, symbol: str, dunder: str) -> None:
+def _comparison(operation: Any, names: str, symbol: str, dunder: str) -> Callable:
     """eq, ne, ...: bools, by the operands' common dtype."""
     name, *others = names.split()
 
@@ -42,6 +42,7 @@ def _comparison(operation: Any, names: str, symbol: str, dunder: str) -> None:
     in_place(function)
     alias(function, *others)
     setattr(Tensor, dunder, operator)
+    return function
 
 
 def _comparable(name: str, input: Any, other: Any) -> list[Any]:
@@ -59,12 +60,12 @@ def _comparable(name: str, input: Any, other: Any) -> list[Any]:
     return operands(name, input, other)
 
 
-_comparison(ops.eq, "eq", "==", "__eq__")
-_comparison(ops.ne, "ne not_equal", "!=", "__ne__")
-_comparison(ops.lt, "lt less", "<", "__lt__")
-_comparison(ops.le, "le less_equal", "<=", "__le__")
-_comparison(ops.gt, "gt greater", ">", "__gt__")
-_comparison(ops.ge, "ge greater_equal", ">=", "__ge__")
+eq = _comparison(ops.eq, "eq", "==", "__eq__")
+ne = _comparison(ops.ne, "ne not_equal", "!=", "__ne__")
+lt = _comparison(ops.lt, "lt less", "<", "__lt__")
+le = _comparison(ops.le, "le less_equal", "<=", "__le__")
+gt = _comparison(ops.gt, "gt greater", ">", "__gt__")
+ge = _comparison(ops.ge, "ge greater_equal", ">=", "__ge__")
 
 
 @public
@@ -100,10 +101,10 @@ def equal(input: Tensor, other: Tensor) -> bool:
 
 def _contains(self: Tensor, element: Any) -> bool:
     """`element in tensor`: some value equals it. On a GPU this waits for the device."""
-    return bool(to_host((self == element).array.any()))
+    return bool(to_host(eq(self, element).array.any()))
 
 
-Tensor.__contains__ = _contains  # type: ignore[attr-defined]
+Tensor.__contains__ = _contains  # type: ignore[operator]
 
 
 # ------------------------------------------------------------------------------------------- kinds of numbers
@@ -128,14 +129,14 @@ _test(ops.isfinite, "True where input is neither inf, -inf nor nan.")
 @method
 def isposinf(input: Tensor) -> Tensor:
     """True where input is inf."""
-    return tensor_of("isposinf", input) == math.inf
+    return eq(tensor_of("isposinf", input), math.inf)
 
 
 @public
 @method
 def isneginf(input: Tensor) -> Tensor:
     """True where input is -inf."""
-    return tensor_of("isneginf", input) == -math.inf
+    return eq(tensor_of("isneginf", input), -math.inf)
 
 
 @public
@@ -143,7 +144,7 @@ def isneginf(input: Tensor) -> Tensor:
 def signbit(input: Tensor) -> Tensor:
     """True where input is negative, -0. included."""
     x = tensor_of("signbit", input)
-    return ops.signbit(x) if x.dtype.is_floating_point else x < 0
+    return ops.signbit(x) if x.dtype.is_floating_point else lt(x, 0)
 
 
 @public
@@ -224,4 +225,4 @@ _bitwise(ops.bitwise_left_shift, "<<", "lshift")
 _bitwise(ops.bitwise_right_shift, ">>", "rshift")
 for _function in (logical_not, bitwise_not):
     in_place(_function)
-Tensor.__invert__ = bitwise_not  # type: ignore[attr-defined]
+Tensor.__invert__ = bitwise_not

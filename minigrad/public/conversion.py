@@ -66,20 +66,18 @@ def type_as(self: Tensor, other: Tensor) -> Tensor:
     return to(self, other)
 
 
-def _cast_method(name: str) -> Callable:
-    d = as_dtype(name)
-
+def _cast_method(name: str, d: backend.dtype) -> Callable:
     def typed(self: Tensor) -> Tensor:
         return cast(self, d)
 
     typed.__name__, typed.__doc__ = name, f"The tensor as {d.name}; itself when it is one."
-    return typed
+    return method(typed)
 
 
 for _name in "double half bfloat16 long short float int bool".split():
-    method(_cast_method(_name))
-Tensor.char = _cast_method("int8")
-Tensor.byte = _cast_method("uint8")
+    _cast_method(_name, as_dtype(_name))
+_cast_method("char", backend.int8)
+_cast_method("byte", backend.uint8)
 
 
 @method

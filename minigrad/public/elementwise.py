@@ -125,7 +125,7 @@ for _name in "asin acos atan asinh acosh atanh".split():
 alias(EXPORTS["abs"], "absolute")
 alias(sign, "sgn")
 alias(EXPORTS["trunc"], "fix")
-Tensor.__abs__ = EXPORTS["abs"]  # type: ignore[attr-defined]
+Tensor.__abs__ = EXPORTS["abs"]
 
 # ------------------------------------------------------------------------------------------- of two arguments
 

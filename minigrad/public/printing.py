@@ -118,5 +118,5 @@ def _format(self: Tensor, spec: str) -> str:
     return format(self.item(), spec) if self.array.ndim == 0 and spec else format(str(self), spec)
 
 
-Tensor.__repr__ = _repr  # type: ignore[method-assign]
+Tensor.__repr__ = _repr  # type: ignore[method-assign, assignment]
 Tensor.__format__ = _format  # type: ignore[method-assign, assignment]

@@ -84,7 +84,7 @@ def scalar(value: Any, d: dtype) -> np.generic:
     except OverflowError:  # an int beyond the dtype
         if d.is_floating_point:
             return kind(np.copysign(np.inf, value))
-        return np.array(int(value) & 0xFFFFFFFFFFFFFFFF, np.uint64).astype(d.numpy)[()]
+        return np.uint64(int(value) & 0xFFFFFFFFFFFFFFFF).astype(d.numpy)
 
 
 def operands(name: str, *values: Any, to: dtype | None = None) -> list[Any]:
@@ -95,7 +95,8 @@ def operands(name: str, *values: Any, to: dtype | None = None) -> list[Any]:
     for value in values:
         check_operand(name, value)
     d = result_type(*values) if to is None else to
-    found, places = [], set()
+    found: list[Any] = []
+    places = set()
     for value in values:
         if isinstance(value, Tensor):
             found.append(cast(value, d))

@@ -93,5 +93,5 @@ def limits(d: dtype) -> Any:
     return ml_dtypes.finfo(d.numpy)
 
 
-public(finfo)  # type: ignore[arg-type]
-public(iinfo)  # type: ignore[arg-type]
+public(finfo)
+public(iinfo)
