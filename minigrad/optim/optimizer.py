@@ -116,6 +116,7 @@ class Optimizer:
             whole["param_names"] = names
         disjoint(rule, whole, self.param_groups)
         self.check(whole)
+        self.steps.update(dict.fromkeys(params, 0))
         return whole
 
     def zero_grad(self, set_to_none: bool = True) -> None:
