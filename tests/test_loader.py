@@ -1,12 +1,15 @@
 """Datasets and the loader: every example once an epoch, in an order that the seed fixes."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oracle import oracle
 
 import minigrad as mg
-from minigrad.data import DataLoader, Dataset, Subset, TensorDataset, random_split
+from minigrad.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset, random_split
 
 
 def rows(n):
@@ -110,13 +113,85 @@ def test_a_subset_is_a_dataset():
     assert [x.tolist() for x, _ in loader] == [[9, 3], [3]]
 
 
+def test_a_subset_of_a_subset_is_gathered_as_its_items_are():
+    inner = Subset(rows(20), [3, 1, 4, 15, 9, 2, 6])
+    outer = Subset(inner, [6, 0, 0, 5, 2])
+    expected = [[int(v) for v in item] for item in (outer[k] for k in range(5))]
+    assert [b for x, y in DataLoader(outer, 2) for b in zip(x.tolist(), y.tolist())] == [
+        tuple(item) for item in expected
+    ]
+    shuffled = DataLoader(outer, 2, shuffle=True)
+    assert sorted(k for x, _ in shuffled for k in x.tolist()) == sorted(item[0] for item in expected)
+
+
+def test_datasets_one_after_the_other():
+    both = Subset(rows(10), [7, 8]) + rows(3)
+    assert isinstance(both, ConcatDataset) and len(both) == 5 and both.cumulative_sizes == [2, 5]
+    assert [int(both[k][0]) for k in range(5)] == [7, 8, 0, 1, 2]
+    assert int(both[-1][0]) == 2 and int(both[-5][0]) == 7
+    assert [x.tolist() for x, _ in DataLoader(both, 2)] == [[7, 8], [0, 1], [2]]
+
+
+def test_a_batch_sampler_says_which_and_how_many():
+    loader = DataLoader(rows(10), batch_sampler=[[1, 2, 3], [], [9], [0, 0]])
+    assert len(loader) == 4
+    assert [x.tolist() for x, _ in loader] == [[1, 2, 3], [], [9], [0, 0]]
+
+
+ITEMS = {
+    "int": 3,
+    "float": 0.5,
+    "bool": True,
+    "float32": np.float32(1.5),
+    "float64": np.float64(1.5),
+    "uint8": np.uint8(7),
+    "bool_": np.bool_(True),
+    "array": np.arange(3, dtype=np.int32),
+    "tuple": (1, np.zeros(2)),
+    "nested": {"a": [1.0, {"b": np.float32(2)}]},
+    "string": "word",
+    "bytes": b"word",
+}
+
+
+@pytest.mark.parametrize("kind", ITEMS)
+def test_items_are_stacked_to_the_types_of_pytorch(kind):
+    default_collate = oracle("torch").utils.data.default_collate
+
+    def plain(batch):
+        if isinstance(batch, dict):
+            return {k: plain(v) for k, v in batch.items()}
+        if isinstance(batch, (list, tuple)):
+            return [plain(v) for v in batch]
+        return (str(batch.dtype).split(".")[-1], batch.tolist()) if hasattr(batch, "dtype") else batch
+
+    (got,) = DataLoader([ITEMS[kind]] * 3, 3)
+    assert plain(got) == plain(default_collate([ITEMS[kind]] * 3))
+
+
+def test_a_named_tuple_stays_one():
+    class Pair(NamedTuple):
+        left: int
+        right: float
+
+    (batch,) = DataLoader([Pair(1, 2.0), Pair(3, 4.0)], 2, device="cpu")
+    assert isinstance(batch, Pair) and batch.left.tolist() == [1, 3] and batch.right.tolist() == [2.0, 4.0]
+
+
 @pytest.mark.parametrize(
     ("make", "error", "says"),
     [
         (lambda: DataLoader(rows(3), 0), ValueError, "batch_size is 0"),
         (lambda: DataLoader(rows(3), 2.0), ValueError, "batch_size is 2.0"),
         (lambda: DataLoader(rows(3), num_workers=2), ValueError, "num_workers=2"),
+        (lambda: DataLoader(rows(3), num_workers=2), ValueError, "prefetch=N"),
+        (lambda: DataLoader(rows(3), prefetch=-1), ValueError, "prefetch is -1"),
         (lambda: DataLoader(rows(3), shuffle=True, sampler=[0]), ValueError, "exclude each other"),
+        (lambda: DataLoader(rows(3), 2, batch_sampler=[[0]]), ValueError, "batch_sampler excludes"),
+        (lambda: DataLoader(rows(3), shuffle=True, batch_sampler=[[0]]), ValueError, "batch_sampler excl"),
+        (lambda: ConcatDataset([]), ValueError, "no datasets"),
+        (lambda: ConcatDataset([rows(2), rows(3)])[5], IndexError, "index 5 is outside of 5 items"),
+        (lambda: ConcatDataset([rows(2), rows(3)])[-6], IndexError, "index -6 is outside of 5 items"),
         (lambda: TensorDataset(), ValueError, "no tensors"),
         (lambda: TensorDataset(mg.zeros(3), mg.zeros(4)), ValueError, r"\[3, 4\] rows"),
         (lambda: random_split(rows(5), [2, 2]), ValueError, "add up to 4"),

@@ -1,185 +1,169 @@
-"""Datasets and the loader that cuts them into batches.
+"""The loader: a dataset, an order, batches on the device where they are wanted.
 
-The order of an epoch is one permutation from one host generator, so a seed fixes it on every device. A
-TensorDataset on a GPU stays there as a whole: an epoch uploads its permutation once, and a batch is a gather
-on the device.
+Three ways lead to a batch, and the loader takes the shortest:
+
+    a TensorDataset, or a Subset of one     a gather of rows on its device; one upload of indices an epoch
+    the same with `transform`               a gather on the host, the transform, one upload a batch
+    any other dataset                       item by item, then collate_fn
+
+`prefetch` makes the last two in a thread. Which examples a batch has, and how they are transformed, is
+decided by the epoch's order and seed (epochs.py) and is the same with and without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from .. import backend, random
 from ..tensor import Tensor
+from .collate import collate, place
+from .datasets import Subset, TensorDataset
+from .epochs import Epoch, Epochs, even_ends
+from .samplers import RandomSampler, epoch_of
 
 
-class Dataset:
-    """Anything with `__len__` and `__getitem__(int)`; subclass it, as torch.utils.data.Dataset."""
-
-    def __getitem__(self, index: int) -> Any:
-        raise TypeError(f"{type(self).__name__} must define __getitem__(index)")
-
-    def __len__(self) -> int:
-        raise TypeError(f"{type(self).__name__} must define __len__()")
-
-
-class TensorDataset(Dataset):
-    """Tensors of equal first size N: item k is the tuple of their k-th rows, a batch a gather of rows."""
-
-    def __init__(self, *tensors: Tensor):
-        if not tensors:
-            raise ValueError("TensorDataset: no tensors; pass at least one")
-        sizes = [len(t) for t in tensors]
-        if len(set(sizes)) > 1:
-            raise ValueError(f"TensorDataset: tensors of {sizes} rows; all need the same number")
-        self.tensors = tensors
-
-    def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
-        return tuple(t[index] for t in self.tensors)
-
-    def __len__(self) -> int:
-        return len(self.tensors[0])
-
-    def to(self, device: Any) -> TensorDataset:
-        """The same data on a device."""
-        return TensorDataset(*(t.to(device) for t in self.tensors))
-
-    def rows(self, index: Any) -> tuple[Tensor, ...]:
-        """The rows of an index array on the data's own device, or of a slice (views)."""
-        if isinstance(index, slice):
-            return tuple(Tensor(t.array[index]) for t in self.tensors)
-        return tuple(Tensor(t.array.take(index, axis=0)) for t in self.tensors)
-
-
-class Subset(Dataset):
-    """The items of a dataset at the given indices."""
-
-    def __init__(self, dataset: Dataset, indices: Sequence[int]):
-        self.dataset, self.indices = dataset, indices
-
-    def __getitem__(self, index: int) -> Any:
-        return self.dataset[self.indices[index]]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-
-def random_split(dataset: Dataset, lengths: Sequence[float], generator: Any = None) -> list[Subset]:
-    """Disjoint random parts of a dataset: lengths are counts, or fractions that add up to 1."""
-    n, counts = len(dataset), list(lengths)
-    if any(isinstance(c, float) for c in counts):
-        if abs(sum(counts) - 1) > 1e-9:
-            raise ValueError(f"random_split: fractions {counts} add up to {sum(counts)}, not 1")
-        counts = [int(n * c) for c in counts]
-        for k in range(n - int(sum(counts))):  # what rounding left over goes round the parts, as in PyTorch
-            counts[k % len(counts)] += 1
-    if sum(counts) != n:
-        raise ValueError(f"random_split: lengths {counts} add up to {sum(counts)}, the dataset has {n} items")
-    order = random.host(generator).permutation(n).tolist()
-    ends = np.cumsum(counts).tolist()
-    return [Subset(dataset, order[end - c : end]) for c, end in zip(counts, ends, strict=True)]
-
-
-class DataLoader:
+class DataLoader(Epochs):
     """Batches of a dataset, an epoch each time it is iterated, as torch.utils.data.DataLoader.
 
-    batch_size   examples a batch, from 1 to len(dataset) (None: as many); the last batch of an epoch may be
-    smaller
-    shuffle      a new order every epoch, from `generator` (default: the generator of manual_seed); each
-    example once
-    drop_last    leave out a last batch that is smaller
-    collate_fn   list of items -> batch, for a dataset that is not a TensorDataset
-    device       where batches are wanted; a TensorDataset is moved there as a whole, once
-    sampler      an iterable of indices instead of `shuffle`
+    batch_size     examples a batch, from 1 to len(dataset) (None: as many); the last batch of an epoch may be
+                   smaller
+    shuffle        a new order every epoch, from `generator` (default: the generator of manual_seed); each
+                   example once
+    sampler        an iterable of indices instead of `shuffle` (samplers.py has the usual ones)
+    batch_sampler  an iterable of lists of indices instead of batch_size, shuffle, sampler and drop_last
+    collate_fn     list of items -> batch, for a dataset that is not a TensorDataset
+    pin_memory     accepted and without effect
+    drop_last      leave out a last batch that is smaller
+    generator      what order and transforms are drawn from
+    device         where batches are wanted; a TensorDataset without transform is moved there as a whole, once
+    transform      (images, numpy.random.Generator) -> images, on every batch's first part (transforms.py)
+    prefetch       batches that a thread makes ahead of the loop; a TensorDataset on a GPU needs none
     """
 
     def __init__(
         self,
         dataset: Any,
         batch_size: int | None = 1,
-        shuffle: bool = False,
+        shuffle: bool | None = False,
         sampler: Iterable[int] | None = None,
+        batch_sampler: Iterable[list[int]] | None = None,
         num_workers: int = 0,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         pin_memory: bool = False,
         drop_last: bool = False,
-        generator: Any = None,
+        *,
+        generator: random.Generator | None = None,
         device: Any = None,
+        transform: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
+        prefetch: int = 0,
     ):
         if num_workers:
             raise ValueError(
-                f"DataLoader: num_workers={num_workers} is not supported; use 0, loading is in process"
+                f"DataLoader: num_workers={num_workers} is not supported, loading is in process; use "
+                "prefetch=N for a thread that makes N batches ahead"
             )
         if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
             raise ValueError(
                 f"DataLoader: batch_size is {batch_size!r}; it is a positive int, or None for full batch"
             )
+        if not isinstance(prefetch, int) or prefetch < 0:
+            raise ValueError(f"DataLoader: prefetch is {prefetch!r}; it is a number of batches, 0 for none")
         if sampler is not None and shuffle:
             raise ValueError("DataLoader: sampler and shuffle exclude each other")
-        self.device = None if device is None else backend.resolve_device(device)
-        if self.device is not None and isinstance(dataset, TensorDataset):
-            dataset = dataset.to(self.device)
-        self.dataset, self.shuffle, self.sampler, self.drop_last = dataset, shuffle, sampler, drop_last
+        if batch_sampler is not None and (batch_size != 1 or shuffle or sampler is not None or drop_last):
+            raise ValueError("DataLoader: batch_sampler excludes batch_size, shuffle, sampler and drop_last")
+        self.dataset, self.device = dataset, None if device is None else backend.resolve_device(device)
         self.batch_size = max(len(dataset), 1) if batch_size is None else batch_size
-        self.collate_fn = collate_fn or collate
-        self.whole = isinstance(dataset, TensorDataset) and collate_fn is None
-        self.generator = generator
+        self.batch_sampler, self.drop_last = batch_sampler, drop_last
+        self.sampler = RandomSampler(dataset, generator=generator) if shuffle else sampler
+        self.collate_fn, self.transform = collate_fn or collate, transform
+        self.generator = random.default_generator if generator is None else generator
+        self.rows, self.index = whole(dataset) if collate_fn is None else (None, None)
+        if self.rows is not None and transform is None and self.device is not None:
+            self._move()
+        on_gpu = self.rows is not None and backend.on_device(self.rows.tensors[0].array)
+        if on_gpu and transform is not None:
+            raise TypeError(
+                "DataLoader: transform works on the host: keep the dataset on the CPU, and give device= to "
+                "have the batches on the GPU"
+            )
+        self.prefetch = 0 if on_gpu else prefetch
+
+    def _move(self) -> None:
+        """Rows and their place in the dataset -> the dataset's rows alone, on the device."""
+        assert self.rows is not None
+        if self.index is not None:
+            self.rows, self.index = TensorDataset(*self.rows.rows(self.index)), None
+        self.rows = self.rows.to(self.device)
 
     def __len__(self) -> int:
-        n = len(self.sampler) if self.sampler is not None else len(self.dataset)  # type: ignore[arg-type]
+        if self.batch_sampler is not None:
+            return len(self.batch_sampler)  # type: ignore[arg-type]
+        n = len(self.dataset) if self.sampler is None else len(self.sampler)  # type: ignore[arg-type]
         return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
 
-    def order(self) -> np.ndarray | None:
-        """The indices of one epoch; None for file order."""
-        if self.sampler is not None:
-            return np.fromiter(self.sampler, np.int64)
-        return random.host(self.generator).permutation(len(self.dataset)) if self.shuffle else None
+    # what an epoch is --------------------------------------------------------------------------------------
 
-    def __iter__(self) -> Iterator[Any]:
-        order = self.order()
-        n = len(self.dataset) if order is None else len(order)
-        if self.whole and order is not None:
-            order = backend.to_device(order, self.dataset.tensors[0].device)
-        for start in range(0, n, self.batch_size):
-            stop = min(start + self.batch_size, n)
-            if self.drop_last and stop - start < self.batch_size:
-                return
-            if self.whole:
-                yield list(self.dataset.rows(slice(start, stop) if order is None else order[start:stop]))
-            else:
-                indices = range(start, stop) if order is None else order[start:stop].tolist()
-                yield self._placed(self.collate_fn([self.dataset[k] for k in indices]))
+    def begin(self) -> Epoch:
+        seed = None if self.transform is None else int(self.generator.host.integers(1 << 63))
+        if self.batch_sampler is not None:
+            batches = [np.asarray(b, np.int64) for b in self.batch_sampler]
+            order = np.concatenate([np.empty(0, np.int64), *batches])
+            return Epoch(order, np.cumsum([len(b) for b in batches], dtype=np.int64), seed)
+        drawn = None if self.sampler is None else epoch_of(self.sampler)
+        n = len(self.dataset) if drawn is None else len(drawn)
+        return Epoch(drawn, even_ends(n, self.batch_size, self.drop_last), seed)
 
-    def _placed(self, batch: Any) -> Any:
-        if self.device is None:
-            return batch
-        if isinstance(batch, Tensor):
-            return batch.to(self.device)
-        if isinstance(batch, dict):
-            return {k: self._placed(v) for k, v in batch.items()}
-        return type(batch)(self._placed(b) for b in batch) if isinstance(batch, (list, tuple)) else batch
+    def examples(self) -> int:
+        return len(self.dataset)
+
+    def sources(self) -> dict[str, Any]:
+        found: dict[str, Any] = {} if self.transform is None else {"generator": self.generator}
+        sampler = self.sampler if self.batch_sampler is None else self.batch_sampler
+        return found | ({"sampler": sampler} if hasattr(sampler, "state_dict") else {})
+
+    # how a batch is made -----------------------------------------------------------------------------------
+
+    def prepare(self, epoch: Epoch) -> Any:
+        """The order, for rows as positions among them, on their device; a list of ints for items."""
+        order = epoch.order
+        if self.rows is None:
+            return range(len(self.dataset)) if order is None else order.tolist()
+        if self.index is not None:
+            order = self.index if order is None else self.index[order]
+        return None if order is None else backend.to_device(order, self.rows.tensors[0].device)
+
+    def make(self, epoch: Epoch, prepared: Any, k: int) -> Any:
+        start, stop = epoch.bounds(k)
+        batch: Any
+        if self.rows is None:
+            batch = self.collate_fn([self.dataset[i] for i in prepared[start:stop]])
+        else:
+            batch = list(self.rows.rows(slice(start, stop) if prepared is None else prepared[start:stop]))
+        return batch if self.transform is None else self._transformed(batch, epoch.host(k))
+
+    def _transformed(self, batch: Any, host: np.random.Generator) -> Any:
+        assert self.transform is not None
+        first = batch[0] if isinstance(batch, (list, tuple)) else batch
+        if not isinstance(first, Tensor) or backend.on_device(first.array):
+            raise TypeError(
+                f"DataLoader: transform needs a batch whose first part is a Tensor on the CPU; got "
+                f"{type(first).__name__}; let collate_fn do it"
+            )
+        images = Tensor(self.transform(first.array, host))
+        return [images, *batch[1:]] if isinstance(batch, (list, tuple)) else images
+
+    def finish(self, batch: Any) -> Any:
+        return place(batch, self.device)
 
 
-def collate(items: list[Any]) -> Any:
-    """A batch of items: Tensors, arrays and numbers are stacked; tuples, lists and dicts are gone through."""
-    first = items[0]
-    if isinstance(first, Tensor):
-        from ..ops import stack
-
-        return stack(0, *items)
-    if isinstance(first, np.ndarray):
-        return Tensor(np.stack(items))
-    if isinstance(first, (bool, int, np.integer)):
-        return Tensor(np.array(items, np.bool_ if isinstance(first, bool) else np.int64))
-    if isinstance(first, (float, np.floating)):
-        return Tensor(np.array(items, np.float64))
-    if isinstance(first, dict):
-        return {k: collate([item[k] for item in items]) for k in first}
-    if isinstance(first, (tuple, list)):
-        return [collate(list(column)) for column in zip(*items, strict=True)]
-    if isinstance(first, str):
-        return items
-    raise TypeError(f"DataLoader: items of type {type(first).__name__} cannot be stacked; pass collate_fn")
+def whole(dataset: Any) -> tuple[TensorDataset | None, np.ndarray | None]:
+    """(rows, index): the TensorDataset behind a dataset, and which of its rows it is if it is a Subset."""
+    index = None
+    while isinstance(dataset, Subset):
+        own = np.asarray(dataset.indices, np.int64)
+        index, dataset = own if index is None else own[index], dataset.dataset
+    return (dataset, index) if isinstance(dataset, TensorDataset) else (None, None)

@@ -1,0 +1,153 @@
+"""Epochs that can stop between any two batches and go on, in this process or in another.
+
+An epoch is decided before its first batch: which examples, in which order, cut into which batches, and one
+seed from which batch k's random transforms are drawn as numpy.random.PCG64([seed, k]). So a batch is a
+function of the epoch and k, whoever makes it and whatever was drawn in between; and the state of a loop over
+batches is the epoch, the number of batches that the loop has got, and the generators of later epochs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import backend, random
+from ..tensor import Tensor
+from .prefetch import prefetched
+
+
+@dataclass
+class Epoch:
+    """`order`: the examples, None for 0, 1, 2, ...; batch k is order[ends[k - 1] : ends[k]]."""
+
+    order: np.ndarray | None
+    ends: np.ndarray
+    seed: int | None = None
+    position: int = 0  # batches that the loop has got
+
+    def bounds(self, k: int) -> tuple[int, int]:
+        return (int(self.ends[k - 1]) if k else 0), int(self.ends[k])
+
+    def host(self, k: int) -> np.random.Generator:
+        """The random numbers of batch k."""
+        return np.random.Generator(np.random.PCG64([self.seed or 0, k]))
+
+
+def even_ends(n: int, size: int, drop_last: bool = False) -> np.ndarray:
+    """Where batches of `size` end in n examples; the last one may be smaller, or is left out."""
+    ends = np.arange(size, n + 1, size)
+    return ends if drop_last or n % size == 0 else np.append(ends, n)
+
+
+class Epochs:
+    """An iterable of batches, an epoch each time it is iterated; state_dict() and load_state_dict() pin it.
+
+    Subclasses say what an epoch is (`begin`) and how a batch is made (`make`, on the host, perhaps in a
+    thread) and finished (`finish`, in the caller's thread).
+    """
+
+    prefetch = 0
+    _open: Epoch | None = None  # the epoch that the last loop is in
+    _resumed: Epoch | None = None  # the epoch that the next loop continues
+
+    def begin(self) -> Epoch:
+        """A new epoch, drawn from the generators."""
+        raise TypeError(f"{type(self).__name__} must define begin()")
+
+    def prepare(self, epoch: Epoch) -> Any:
+        """What `make` needs of an epoch: once an epoch, in the caller's thread."""
+        return epoch.order
+
+    def make(self, epoch: Epoch, prepared: Any, k: int) -> Any:
+        """Batch k."""
+        raise TypeError(f"{type(self).__name__} must define make()")
+
+    def finish(self, batch: Any) -> Any:
+        """The batch as the loop wants it."""
+        return batch
+
+    def examples(self) -> int:
+        """The number that a saved epoch must agree on: it counts what indices point to."""
+        raise TypeError(f"{type(self).__name__} must define examples()")
+
+    def sources(self) -> dict[str, Any]:
+        """Name -> Generator or sampler that later epochs are drawn from."""
+        return {}
+
+    def __iter__(self) -> Iterator[Any]:
+        epoch, self._resumed = self._resumed or self.begin(), None
+        self._open = epoch
+        return self._batches(epoch)
+
+    def _batches(self, epoch: Epoch) -> Generator[Any, None, None]:
+        made: Any = self._made(epoch, self.prepare(epoch))
+        if self.prefetch:
+            made = prefetched(made, self.prefetch)
+        with closing(made):
+            for batch in made:
+                epoch.position += 1
+                yield self.finish(batch)
+        if self._open is epoch:
+            self._open = None
+
+    def _made(self, epoch: Epoch, prepared: Any) -> Generator[Any, None, None]:
+        for k in range(epoch.position, len(epoch.ends)):
+            yield self.make(epoch, prepared, k)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loop is, as numbers and Tensors: after load_state_dict() the same batches come.
+
+        In the loop's body the present batch counts as used; in that of the last batch the rest of the epoch
+        is empty, and so is the first loop after load_state_dict(). A loop left by `break` stays open.
+        """
+        state: dict[str, Any] = {"examples": self.examples(), "position": None}
+        if (epoch := self._open) is not None:
+            order = None if epoch.order is None else Tensor(_narrow(epoch.order))
+            ends = Tensor(_narrow(epoch.ends))
+            state |= {"position": epoch.position, "order": order, "ends": ends, "seed": epoch.seed}
+        for name, source in self.sources().items():
+            state[name] = source.get_state() if isinstance(source, random.Generator) else source.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue where state_dict() was taken: the next loop gives the rest of that epoch.
+
+        Order and batches of the open epoch come from the state, those of later ones from the generators,
+        which are set to what they were: the default one where this object has none of its own.
+        """
+        name, n = type(self).__name__, state_dict["examples"]
+        if n != self.examples():
+            raise ValueError(
+                f"{name}.load_state_dict: the state is of {n:,} examples, this one has {self.examples():,}"
+            )
+        sources = self.sources()
+        if missing := [key for key in sources if key not in state_dict]:
+            raise ValueError(
+                f"{name}.load_state_dict: no state of the {' and '.join(missing)}; it was saved by a {name} "
+                "with other arguments"
+            )
+        for key, source in sources.items():
+            if isinstance(source, random.Generator):
+                source.set_state(state_dict[key])
+            else:
+                source.load_state_dict(state_dict[key])
+        self._resumed = self._open = None
+        if state_dict["position"] is not None:
+            order = state_dict["order"]
+            order = None if order is None else _wide(order)
+            ends, seed = _wide(state_dict["ends"]), state_dict["seed"]
+            self._resumed = self._open = Epoch(order, ends, seed, int(state_dict["position"]))
+
+
+def _narrow(indices: np.ndarray) -> np.ndarray:
+    """Indices in the fewest bytes that hold them: an epoch of 60,000 examples is 240 kB of a checkpoint."""
+    return indices.astype(np.int32 if not indices.size or indices.max() < 2**31 else np.int64)
+
+
+def _wide(indices: Any) -> np.ndarray:
+    array = backend.to_host(indices.array) if isinstance(indices, Tensor) else np.asarray(indices)
+    return array.astype(np.int64)
