@@ -1,0 +1,118 @@
+"""Checkpoints: one safetensors file, a tensor a name, everything else as JSON in its metadata.
+
+A file is complete or not there: it is written beside its place, flushed to the disk, and renamed. A SHA-256 of
+the JSON and of every tensor stands in the metadata and is verified before anything is used. Loading never
+executes anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import backend
+from .backend import bfloat16
+from .tensor import Tensor
+
+FORMAT = "minigrad-1"
+
+
+class CheckpointError(ValueError):
+    """A file that is missing, truncated, foreign or damaged; the message names it and what is wrong."""
+
+
+def save(path: str | os.PathLike, tensors: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+    """Write named tensors (Tensors or arrays) and JSON-able `meta` to one file, whole or not at all.
+
+    The folder is made if it is missing. A full disk or a kill at any moment leaves the former file as it was.
+    """
+    from safetensors import TensorSpec, serialize
+
+    path = Path(path)
+    arrays = {
+        name: np.asarray(backend.to_host(getattr(t, "array", t)), order="C") for name, t in tensors.items()
+    }
+    text = json.dumps(meta, sort_keys=True)
+    data = {
+        name: TensorSpec(dtype=a.dtype.name, shape=list(a.shape), data_ptr=a.ctypes.data, data_len=a.nbytes)
+        for name, a in arrays.items()
+    }
+    header = {"format": FORMAT, "meta": text, "sha256": _digest(text, arrays)}
+    content = serialize(data, header)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _flush_folder(path.parent)
+
+
+def load(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors on the CPU, meta) of a file that `save` wrote; CheckpointError for any other file."""
+    from safetensors import SafetensorError, deserialize
+
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: there is no such checkpoint") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from None
+    try:
+        entries = deserialize(content)
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path}: truncated, or no safetensors file ({error})") from None
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: a safetensors file of something else (format {header.get('format')!r})"
+        )
+    arrays = {}
+    for name, entry in entries:
+        kind = _NUMPY.get(entry["dtype"])
+        dtype = bfloat16.numpy if entry["dtype"] == "BF16" else np.dtype(kind)
+        arrays[name] = np.frombuffer(bytearray(entry["data"]), dtype).reshape(entry["shape"])
+    if _digest(header["meta"], arrays) != header.get("sha256"):
+        raise CheckpointError(f"{path}: damaged, its SHA-256 does not fit; take an earlier checkpoint")
+    return {name: Tensor(a) for name, a in arrays.items()}, json.loads(header["meta"])
+
+
+_NUMPY = dict(
+    BOOL="bool", U8="uint8", I8="int8", I16="int16", I32="int32", I64="int64", U16="uint16", U32="uint32",
+    U64="uint64", F16="float16", F32="float32", F64="float64",
+)  # fmt: skip
+
+
+def _digest(text: str, arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        a = arrays[name]
+        digest.update(f"{name}:{a.dtype.name}:{a.shape}".encode())
+        digest.update(a.tobytes())
+    return digest.hexdigest()
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the rename itself last; not every system lets a folder be opened."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
