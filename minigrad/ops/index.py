@@ -150,7 +150,7 @@ def collected(g, index, axis, size, how):
     if outer > 1:  # one long axis: row o of the outer axes has places o size ... (o + 1) size - 1
         places = (xp.arange(0, outer * size, size)[:, None] + places).reshape(-1)
     if on_device(g):
-        return _scanned(xp, g.reshape(places.size, inner), places, outer * size, how).reshape(shape)
+        return scanned(xp, g.reshape(places.size, inner), places, outer * size, how).reshape(shape)
     if inner > 1:
         places = (places[:, None] * inner + xp.arange(inner)).reshape(-1)
     y = np.full(outer * size * inner, start_of(how, g.dtype), g.dtype)
@@ -158,7 +158,7 @@ def collected(g, index, axis, size, how):
     return y.reshape(shape)
 
 
-def _scanned(xp, g, places, size, how):
+def scanned(xp, g, places, size, how):
     """`collected` for the rows of a matrix: sort by place; then in log2(n) rounds each row takes in the row
     1, 2, 4 ... before it if that has the same place; the last row of each place has them all."""
     reduce, start = getattr(xp, how), start_of(how, g.dtype)

@@ -144,8 +144,7 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
     """y[i][j][k] = input[i][index[i][j][k]][k] for dim=1, and so for other dims; y is shaped as the index."""
     if sparse_grad:
         raise ValueError("gather: sparse_grad=True is not supported; gradients are dense")
-    places = _elements("gather", input, dim, index)
-    return ops.take(flattened(input), places, 0)
+    return ops.take(flattened(input), _elements("gather", input, dim, index), 0)
 
 
 @public
@@ -153,7 +152,8 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
     """As gather, input and indices broadcast to each other in the other dims; dim=None: both flattened."""
     if dim is None:
-        return gather(flattened(input), 0, flattened(_index("take_along_dim", indices)))
+        indices = flattened(_index("take_along_dim", indices))
+        return ops.take(flattened(input), _elements("take_along_dim", flattened(input), 0, indices), 0)
     dim = one_dim("take_along_dim", dim, input.array.ndim)
     _index("take_along_dim", indices)
     if indices.array.ndim != input.array.ndim:
@@ -168,7 +168,8 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
         common.append(m if n == 1 else n)
     shape, places = list(common), list(common)
     shape[dim], places[dim] = input.array.shape[dim], indices.array.shape[dim]
-    return gather(ops.expand(input, tuple(shape)), dim, ops.expand(indices, tuple(places)))
+    input, indices = ops.expand(input, tuple(shape)), ops.expand(indices, tuple(places))
+    return ops.take(flattened(input), _elements("take_along_dim", input, dim, indices), 0)
 
 
 @public

@@ -8,6 +8,7 @@ nothing is read back to check them: there an index counts modulo the size of its
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 from operator import index as as_int
 from typing import Any
@@ -36,7 +37,7 @@ class Mask:
         self.positions = [Tensor(to_device(p, where)) for p in found]
 
 
-def key_of(x: Tensor, key: Any) -> tuple[tuple | None, list[Place]]:
+def key_of(x: Tensor, key: Any, name: str = "indexing") -> tuple[tuple | None, list[Place]]:
     """(basic, places) of a key: x[basic] is a view (None for x itself), which `places` index further.
 
     IndexError for what does not fit the tensor.
@@ -69,9 +70,9 @@ def key_of(x: Tensor, key: Any) -> tuple[tuple | None, list[Place]]:
             dim, out = dim + k.ndim, out + max(k.ndim, 1)
             continue
         if isinstance(k, int) and not -size <= k < size:
-            raise _out_of_range("indexing", k, dim, size)
+            raise _out_of_range(name, k, dim, size)
         if isinstance(k, Tensor):
-            places.append((out, in_range("indexing", k, dim, size)))
+            places.append((out, in_range(name, k, dim, size)))
         basic.append(slice(None) if isinstance(k, Tensor) else k)
         dim, out = dim + (not new), out + (not isinstance(k, int))
     whole = all(isinstance(k, slice) and k == slice(None) for k in basic)
@@ -106,7 +107,8 @@ def _item(x: Tensor, k: Any) -> Any:
     where = device_of(x.array)
     if kind == "b":
         return Mask(k.array, where)
-    k = Tensor(to_device(k.array, where))
+    if on_device(k.array) != on_device(x.array):
+        k = Tensor(to_device(k.array, where))
     return k if k.array.ndim or on_device(k.array) else int(k.array)
 
 
@@ -185,6 +187,14 @@ def __getitem__(self: Tensor, key: Any) -> Tensor:
 
 
 @method
+def __iter__(self: Tensor) -> Iterator[Tensor]:
+    """The slices of the first dim, one after the other."""
+    if not self.array.ndim:
+        raise TypeError("iteration: a 0-d tensor has no dim to go through; use item()")
+    return (ops.getitem(self, (k, Ellipsis)) for k in range(self.array.shape[0]))
+
+
+@method
 def __setitem__(self: Tensor, key: Any, value: Any) -> None:
     """self[key] = value, in place, with broadcasting; the rules of `Tensor.changed` hold.
 
@@ -199,7 +209,7 @@ def __setitem__(self: Tensor, key: Any, value: Any) -> None:
         self.changed(result, "__setitem__")
         return
     x, array = self.array, value.array if isinstance(value, Tensor) else value
-    if any(step == 0 and size > 1 for step, size in zip(x.strides, x.shape)):
+    if x.size and any(step == 0 and size > 1 for step, size in zip(x.strides, x.shape)):
         raise ValueError(
             "indexing: this tensor was expanded, so that elements share memory; clone() it first"
         )
@@ -252,9 +262,9 @@ def one_value(name: str, x: Tensor, value: Any) -> Any:
     return value_for(x, value)
 
 
-def _written(x: Tensor, key: Any, value: Any, accumulate: bool = False) -> Tensor:
+def _written(x: Tensor, key: Any, value: Any, accumulate: bool = False, name: str = "indexing") -> Tensor:
     """A copy of x with x[key] = value (or += value), differentiable in both."""
-    basic, places = key_of(x, key)
+    basic, places = key_of(x, key, name)
     part = x if basic is None else ops.getitem(x, basic)
     if not places:
         value = _trimmed(value, part.array.ndim)
@@ -295,7 +305,7 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
     check_tensor("index_put", input, values)
     same_dtype("index_put", input, values)
     key = tuple([slice(None) if k is None else k for k in indices])
-    return _written(input, key, values, accumulate)
+    return _written(input, key, values, accumulate, "index_put")
 
 
 def same_dtype(name: str, a: Tensor, b: Tensor) -> None:
