@@ -9,6 +9,7 @@ from ... import ops
 from ...backend import as_dtype
 from ...ops import activations
 from ...public.dims import one_dim
+from ...public.register import alias_of
 from ...tensor import Tensor
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # [Klambauer et al. 2017, eq. 14]
@@ -27,14 +28,17 @@ def floating(name: str, input: Any) -> Tensor:
 def _pointwise(
     name: str, operation: Callable, input: Tensor, scalars: tuple = (), inplace: bool = False
 ) -> Tensor:
-    result = operation(floating(name, input), scalars)
-    return input.changed(result, f"{name}(inplace=True)") if inplace else result
+    x = floating(name, input)
+    if inplace:
+        return x.changed(operation(alias_of(x), scalars), f"{name}(inplace=True)")
+    return operation(x, scalars)
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0)"""
-    result = ops.relu(input)
-    return input.changed(result, "relu(inplace=True)") if inplace else result
+    if inplace:
+        return input.changed(ops.relu(alias_of(input)), "relu(inplace=True)")
+    return ops.relu(input)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
