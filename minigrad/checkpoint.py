@@ -1,9 +1,8 @@
 """Checkpoints: one safetensors file, a tensor a name, everything else as JSON in its metadata.
 
-A file is complete or not there: it is written beside its place, flushed to the disk, and renamed. A SHA-256 of
-the JSON and of every tensor stands in the metadata and is verified before anything is used. Loading never
-executes anything.
-"""
+A file is complete or not there: it is written beside its place, flushed to the disk, and renamed. A SHA-256
+of the JSON and of every tensor stands in the metadata and is verified before anything is used. Loading never
+executes anything. """
 
 from __future__ import annotations
 
