@@ -9,9 +9,9 @@ from .activations import erf
 from .arithmetic import add, div, div_floor, div_trunc, fmod, mul, neg, remainder, sub
 from .binary import atan2, copysign, heaviside, hypot, lerp, logaddexp, logaddexp2, xlogy
 from .cast import cast, clone, move
+from .classes import cross_entropy
 from .index import embed, extreme_at, getitem, put, setitem, sum_at, take
 from .join import cat, stack
-from .classes import cross_entropy
 from .layers import dropout, linear, linear_relu, log_softmax, softmax
 from .linalg import cholesky, cofactor, det, eigh, inv, logabsdet, pinv, qr, solve, svd
 from .logic import (
@@ -97,17 +97,10 @@ from .shape import (
     unfold,
 )
 from .sums import expand, mean, spread, sum, sum_to
+from .trigonometry import acos, acosh, asin, asinh, atan, atanh, cos, cosh, sin, sinh, tan
 from .unary import (
     abs,
-    acos,
-    acosh,
-    asin,
-    asinh,
-    atan,
-    atanh,
     ceil,
-    cos,
-    cosh,
     erfc,
     erfinv,
     exp,
@@ -126,11 +119,8 @@ from .unary import (
     rsqrt,
     sigmoid,
     sign,
-    sin,
-    sinh,
     sqrt,
     square,
-    tan,
     tanh,
     trunc,
 )

@@ -95,6 +95,21 @@ sigmoid.vjp(x=_sigmoid_gradient)
 
 
 @op
+def tanh(x):
+    """(e^x - e^-x) / (e^x + e^-x)"""
+    return xp_of(x).tanh(x)
+
+
+def _tanh_gradient(g, y):
+    if mode.enabled:
+        return g * (1 - y * y)
+    return Tensor(texts.TANH_BACKWARD(g.array, y.array))
+
+
+tanh.vjp(x=_tanh_gradient)
+
+
+@op
 def logit(x):
     """ln(x / (1 - x)), for x in [0, 1]"""
     return xp_of(x).log(x / (x.dtype.type(1) - x))
@@ -145,123 +160,6 @@ def reciprocal(x):
 
 
 reciprocal.vjp(x=lambda g, y: -(g * (y * y)))
-
-
-# ----------------------------------------------------------------------------------------------- trigonometry
-
-
-@op
-def sin(x):
-    """sin x, x in radians"""
-    return xp_of(x).sin(x)
-
-
-sin.vjp(x=lambda g, x: g * cos(x))
-
-
-@op
-def cos(x):
-    """cos x, x in radians"""
-    return xp_of(x).cos(x)
-
-
-cos.vjp(x=lambda g, x: -(g * sin(x)))
-
-
-@op
-def tan(x):
-    """tan x, x in radians"""
-    return xp_of(x).tan(x)
-
-
-tan.vjp(x=lambda g, y: g * (y * y + 1))
-
-
-@op
-def asin(x):
-    """arcsin x in [-pi/2, pi/2]"""
-    return xp_of(x).arcsin(x)
-
-
-asin.vjp(x=lambda g, x: g * rsqrt(1 - x * x))
-
-
-@op
-def acos(x):
-    """arccos x in [0, pi]"""
-    return xp_of(x).arccos(x)
-
-
-acos.vjp(x=lambda g, x: -(g * rsqrt(1 - x * x)))
-
-
-@op
-def atan(x):
-    """arctan x in [-pi/2, pi/2]"""
-    return xp_of(x).arctan(x)
-
-
-atan.vjp(x=lambda g, x: g / (x * x + 1))
-
-
-@op
-def sinh(x):
-    """(e^x - e^-x) / 2"""
-    return xp_of(x).sinh(x)
-
-
-sinh.vjp(x=lambda g, x: g * cosh(x))
-
-
-@op
-def cosh(x):
-    """(e^x + e^-x) / 2"""
-    return xp_of(x).cosh(x)
-
-
-cosh.vjp(x=lambda g, x: g * sinh(x))
-
-
-@op
-def tanh(x):
-    """(e^x - e^-x) / (e^x + e^-x)"""
-    return xp_of(x).tanh(x)
-
-
-def _tanh_gradient(g, y):
-    if mode.enabled:
-        return g * (1 - y * y)
-    return Tensor(texts.TANH_BACKWARD(g.array, y.array))
-
-
-tanh.vjp(x=_tanh_gradient)
-
-
-@op
-def asinh(x):
-    """ln(x + sqrt(x^2 + 1))"""
-    return xp_of(x).arcsinh(x)
-
-
-asinh.vjp(x=lambda g, x: g * rsqrt(x * x + 1))
-
-
-@op
-def acosh(x):
-    """ln(x + sqrt(x^2 - 1))"""
-    return xp_of(x).arccosh(x)
-
-
-acosh.vjp(x=lambda g, x: g * rsqrt(x * x - 1))
-
-
-@op
-def atanh(x):
-    """ln((1 + x) / (1 - x)) / 2"""
-    return xp_of(x).arctanh(x)
-
-
-atanh.vjp(x=lambda g, x: g / (1 - x * x))
 
 
 # ----------------------------------------------------------------------------------------- the error function
