@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arena import move as move_arena
 from ..arena import zero_grad
@@ -35,6 +35,10 @@ class Module(Hooks):
     training: bool
     _members: dict[str, str]  # name -> PARAMETER | BUFFER | MODULE, in the order of declaration
     _unsaved: frozenset[str] = frozenset()  # buffers that state_dict() leaves out
+
+    if TYPE_CHECKING:  # what is assigned in __init__
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self) -> None:
         self.__dict__.update(training=True, _members={})

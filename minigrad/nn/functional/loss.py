@@ -10,7 +10,8 @@ import warnings
 from typing import Any
 
 from ... import ops
-from ...backend import on_device
+from ...backend import device_of, on_device
+from ...backend import full as full_array
 from ...ops import activations
 from ...tensor import Tensor
 from .activation import floating
@@ -165,22 +166,21 @@ def gaussian_nll_loss(
     eps as if it were not there. Negative variances raise ValueError (on a GPU they are not looked for).
     """
     check("gaussian_nll_loss", reduction)
+    x = input.array
     if isinstance(var, Tensor):
-        shape, given = input.array.shape, var.array.shape
-        if given != shape and given == shape[:-1]:
-            var = var.reshape(*given, 1)
-        elif given != shape:
-            ones = [k for k in range(len(given)) if len(given) == len(shape) and given[k] != shape[k]]
-            if len(ones) != 1 or given[ones[0]] != 1:
-                raise ValueError(f"gaussian_nll_loss: var {list(given)} does not fit an input {list(shape)}")
-        negative = not on_device(var.array) and bool((var.array < 0).any())
+        v, given = var, var.array.shape
     else:
-        negative = var < 0
-        var = Tensor(input.array * input.array.dtype.type(0) + input.array.dtype.type(var))
-    if negative:
+        v, given = Tensor(full_array(x.shape, var, x.dtype, device_of(x))), x.shape
+    if given != x.shape and given == x.shape[:-1]:
+        v = v.reshape(*given, 1)
+    elif given != x.shape:
+        differ = [k for k, n in enumerate(given) if len(given) != x.ndim or n != x.shape[k]]
+        if len(differ) != 1 or given[differ[0]] != 1:
+            raise ValueError(f"gaussian_nll_loss: var {list(given)} does not fit an input {list(x.shape)}")
+    if not on_device(v.array) and (v.array < 0).any():
         raise ValueError("gaussian_nll_loss: var has negative elements")
-    low = var.array.dtype.type(eps)
-    bounded = ops.select(var.array < low, var + (ops.clamp_min(var.detach(), low) - var.detach()), var)
+    low = v.array.dtype.type(eps)
+    bounded = ops.select(v.array < low, v + (ops.clamp_min(v.detach(), low) - v.detach()), v)
     d = input - target
     loss = (ops.log(bounded) + d * d / bounded) * 0.5
     return reduced(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)

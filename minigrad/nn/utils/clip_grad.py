@@ -53,7 +53,7 @@ def get_total_norm(
     foreach: bool | None = None,
 ) -> Tensor:
     """The norm of all tensors as one vector, a 0-d Tensor."""
-    arrays = [(t.array, [t]) for t in ([tensors] if isinstance(tensors, Tensor) else tensors)]
+    arrays: list[Block] = [(t.array, []) for t in ([tensors] if isinstance(tensors, Tensor) else tensors)]
     return _total("get_total_norm", arrays, norm_type, error_if_nonfinite)
 
 
@@ -72,14 +72,14 @@ def clip_grad_value_(
     bound = float(clip_value)
     if not bound >= 0:
         raise ValueError(f"clip_grad_value_: clip_value={clip_value}; it must not be negative")
-    for array, grads in _blocks(parameters):
+    for array, params in _blocks(parameters):
         CLIP_VALUE(array, array, scalars=constants(CLIP_VALUE, array, (bound,)))
-        _changed(grads)
+        _changed(params)
 
 
 # ------------------------------------------------------------------------------------------- the work
 
-Block = tuple[Array, list[Tensor]]  # memory, and the gradients that live in it
+Block = tuple[Array, list[Tensor]]  # memory of gradients, and the parameters they belong to
 
 
 def _blocks(parameters: Tensor | Iterable[Tensor]) -> list[Block]:
@@ -93,22 +93,24 @@ def _blocks(parameters: Tensor | Iterable[Tensor]) -> list[Block]:
         if p.grad is p.slot and p.arena is not None:
             housed.setdefault(p.arena, []).append(p)
         else:
-            blocks.append((p.grad.array, [p.grad]))
+            blocks.append((p.grad.array, [p]))
     for arena, group in housed.items():
         group.sort(key=lambda p: p.offset)
         start, run = group[0].offset, [group[0]]
         for p in group[1:]:
             if p.offset != run[-1].stop:
-                blocks.append((arena.gradient[start : run[-1].stop], [q.grad for q in run]))
+                blocks.append((arena.gradient[start : run[-1].stop], run))
                 start, run = p.offset, []
             run.append(p)
-        blocks.append((arena.gradient[start : run[-1].stop], [q.grad for q in run]))
+        blocks.append((arena.gradient[start : run[-1].stop], run))
     return blocks
 
 
-def _changed(grads: Sequence[Tensor]) -> None:
-    for g in grads:
-        g.touch()
+def _changed(params: Sequence[Tensor]) -> None:
+    """Graphs that need these gradients will refuse to go on."""
+    for p in params:
+        if p.grad is not None:
+            p.grad.touch()
 
 
 def _check_max_norm(name: str, max_norm: float) -> None:
@@ -118,10 +120,10 @@ def _check_max_norm(name: str, max_norm: float) -> None:
 
 def _scale(blocks: Sequence[Block], max_norm: float, norm: Tensor) -> None:
     """g <- g min(1, max_norm / (norm + 1e-6))"""
-    for array, grads in blocks:
+    for array, params in blocks:
         value = to_device(norm.array, device_of(array)).astype(_compute(array), copy=False).reshape(1)
         CLIP_NORM(array, value, array, scalars=constants(CLIP_NORM, array, (float(max_norm),)))
-        _changed(grads)
+        _changed(params)
 
 
 def _compute(array: Array) -> np.dtype:
