@@ -28,6 +28,7 @@ import numpy as np
 
 from . import backend
 from .backend import SILENT, Array, device, hush, unhush
+from .slot import vacant
 from .tensor import Tensor
 
 CHUNK = 1024
@@ -129,9 +130,9 @@ def collect(p: Tensor, label: Callable[[Tensor], str]) -> None:
             f"the grad of {label(p)} is {grad.dtype.name} on {grad.device}, the parameter {p.dtype.name} on "
             f"{p.device}; cast or move it with .to(...)"
         )
-    assert p.slot is not None
-    p.slot.array[...] = a
-    p.slot.touch()
+    slot = vacant(p)
+    slot.array[...] = a
+    slot.touch()
 
 
 def zero_grad(params: Iterable[Tensor], set_to_none: bool) -> None:

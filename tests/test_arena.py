@@ -278,6 +278,9 @@ def test_a_gradient_that_is_held_keeps_its_values_when_the_next_one_comes():
     assert not np.shares_memory(held.array, p.arena.gradient) and p.grad is p.slot
     with pytest.raises(RuntimeError, match="modified in place"):
         graph.sum().backward()  # a view sees the memory change, and says so
+    held, p.grad = p.grad, mg.full((3,), 7.0)
+    optimizer.step()  # copies the gradient from outside into the slot
+    assert held.tolist() == [5, 5, 5] and p.slot.tolist() == [7, 7, 7]
     del held, view
     optimizer.zero_grad()
     slot = id(p.slot)
