@@ -296,7 +296,7 @@ def test_a_gradient_set_by_hand_stays_the_users_and_counts_at_every_step():
     optimizer.step()
     assert p.grad is mine and p.tolist() == [-1, -1] and q.tolist() == [0, 0]
     mine.mul_(3)
-    q.grad = p.slot  # the same memory for two
+    q.grad = mine  # the same memory for two
     optimizer.step()
     assert p.tolist() == [-4, -4] and q.tolist() == [-3, -3]
     p.sum().backward()
