@@ -54,4 +54,15 @@ from .loss import (
     TripletMarginLoss,
 )
 from .module import Module
+from .norm import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LayerNorm,
+    RMSNorm,
+)
 from .shape import CosineSimilarity, Flatten, PairwiseDistance, Unflatten

@@ -4,15 +4,11 @@ Nothing here knows argument forms, aliases or type promotion: operands have one 
 tuples. Those are the public face's business.
 """
 
-from . import activations
-from .activations import erf
 from .arithmetic import add, div, div_floor, div_trunc, fmod, mul, neg, remainder, sub
 from .binary import atan2, copysign, heaviside, hypot, lerp, logaddexp, logaddexp2, xlogy
 from .cast import cast, clone, move
-from .classes import cross_entropy
 from .index import embed, extreme_at, getitem, put, setitem, sum_at, take
 from .join import cat, stack
-from .layers import dropout, linear, linear_relu, log_softmax, softmax
 from .linalg import cholesky, cofactor, det, eigh, inv, logabsdet, pinv, qr, solve, svd
 from .logic import (
     bitwise_and,
@@ -37,6 +33,7 @@ from .logic import (
     ne,
     signbit,
 )
+from .normalization import batch_norm, channel_norm, layer_norm, rms_norm
 from .order import argsort, middle, put_along, take_along
 from .power import power
 from .products import linear_product, matmul
@@ -101,6 +98,7 @@ from .trigonometry import acos, acosh, asin, asinh, atan, atanh, cos, cosh, sin,
 from .unary import (
     abs,
     ceil,
+    erf,
     erfc,
     erfinv,
     exp,

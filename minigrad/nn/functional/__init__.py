@@ -53,3 +53,4 @@ from .margin import (
     pairwise_distance,
     triplet_margin_loss,
 )
+from .norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm

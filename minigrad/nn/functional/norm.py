@@ -1,0 +1,238 @@
+"""Normalization: values less their mean, over their standard deviation, then a weight and a bias.
+
+    batch_norm      over the batch and the window, for each channel     (N, C, ...)
+    instance_norm   over the window, for each channel of each example   (N, C, L, ...)
+    group_norm      over the window and a group of channels, for each example
+    layer_norm      over the last dims, for each position               (..., *normalized_shape)
+    rms_norm        the same without a mean, and without a bias
+
+Variances are the biased ones, the mean square of what is left; those in running statistics are unbiased.
+float16 and bfloat16 are computed in float32; such an input may meet a float32 weight.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ... import ops
+from ...public.promote import cast
+from ...tensor import Tensor
+from .activation import floating
+
+
+def _like(name: str, x: Tensor, shape: tuple[int, ...], **tensors: Tensor | None) -> Tensor:
+    """Check what goes with x; x in their dtype, where x is of a half type and they are float32."""
+    result = x
+    for what, t in tensors.items():
+        if t is None:
+            continue
+        if t.array.shape != shape:
+            raise ValueError(
+                f"{name}: {what} {list(t.shape)} for an input {list(x.shape)}; it has the shape {list(shape)}"
+            )
+        if t.array.dtype != x.array.dtype:
+            if x.array.dtype.itemsize != 2 or t.array.dtype != np.float32:
+                raise TypeError(
+                    f"{name}: {what} is {t.dtype.name}, the input {x.dtype.name}; cast one with .to(dtype)"
+                )
+            result = cast(x, t.dtype)
+    return result
+
+
+def _in_one(name: str, x: Tensor, tensors: Sequence[Tensor | None]) -> None:
+    """TypeError for a mixture that no float32 explains."""
+    kinds = {t.dtype.name for t in (x, *tensors) if t is not None}
+    if len(kinds) > 1:
+        raise TypeError(f"{name}: mixed dtypes {', '.join(sorted(kinds))}; cast with .to(dtype)")
+
+
+def last_shape(name: str, normalized_shape: Any) -> tuple[int, ...]:
+    """normalized_shape as a tuple."""
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not shape:
+        raise ValueError(f"{name}: normalized_shape is empty; give the sizes of the last dims")
+    return shape
+
+
+def _rows(name: str, input: Tensor, normalized_shape: Any, *tensors: Tensor | None) -> tuple:
+    """The input as rows, and what goes with it as vectors."""
+    x, shape = floating(name, input), last_shape(name, normalized_shape)
+    n = len(shape)
+    if x.array.shape[-n:] != shape:
+        raise ValueError(f"{name}: input {list(x.shape)}; its last dims are normalized_shape={list(shape)}")
+    given = dict(zip(("weight", "bias"), tensors))
+    x = _like(name, x, shape, **given)
+    _in_one(name, x, tensors)
+    if n == 1:
+        return x, *tensors
+    size = math.prod(shape)
+    flat = x.reshape(*x.array.shape[:-n], size)
+    return flat, *[None if t is None else t.reshape(size) for t in tensors]
+
+
+def _back(y: Tensor, input: Tensor) -> Tensor:
+    """The result in the shape and dtype of the input."""
+    if y.array.shape != input.array.shape:
+        y = y.reshape(input.array.shape)
+    return y if y.array.dtype == input.array.dtype else cast(y, input.dtype)
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) w + b over the last dims, whose sizes normalized_shape is
+
+    [Ba, Kiros & Hinton 2016]. One launch forward; backward one, and one for weight and bias together.
+    """
+    x, w, b = _rows("layer_norm", input, normalized_shape, weight, bias)
+    return _back(ops.layer_norm(x, w, b, float(eps)), input)
+
+
+def rms_norm(
+    input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) w over the last dims     [Zhang & Sennrich 2019]
+
+    eps=None is the machine epsilon of the type that it is computed in.
+    """
+    x, w = _rows("rms_norm", input, normalized_shape, weight)
+    if eps is None:
+        eps = np.finfo(np.float64 if x.array.dtype == np.float64 else np.float32).eps
+    return _back(ops.rms_norm(x, w, float(eps)), input)
+
+
+def check_batch(name: str, shape: tuple[int, ...], over: int) -> None:
+    """ValueError where there is only one value to take a mean and a variance of."""
+    if over <= 1:
+        raise ValueError(
+            f"{name}: input {list(shape)} has {over} value{'s' * (over != 1)} a channel; its statistics need "
+            "more: a larger batch, or eval()"
+        )
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    batches: Tensor | None = None,
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) w + b for each channel: (N, C) or (N, C, ...)     [Ioffe & Szegedy 2015]
+
+    training: mean and variance are the batch's, and running <- (1 - momentum) running + momentum batch's, in
+    place, the variance the unbiased one. With `batches`, an int64 count of batches with this one, momentum is
+    1 / batches: the plain average. Otherwise mean and variance are the running ones.
+    """
+    x = floating("batch_norm", input)
+    shape = x.array.shape
+    if len(shape) < 2:
+        raise ValueError(f"batch_norm: input {list(shape)}; it is (N, C) or (N, C, ...)")
+    of = dict(running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    x = _like("batch_norm", x, shape[1:2], **of)
+    _in_one("batch_norm", x, list(of.values()))
+    if (running_mean is None) != (running_var is None):
+        raise ValueError("batch_norm: one of running_mean and running_var is given; give both, or none")
+    running = None
+    if running_mean is not None and running_var is not None:
+        running = running_mean.array, running_var.array
+    if not training:
+        if running is None:
+            raise ValueError("batch_norm: training=False takes running_mean and running_var; give them")
+        return _back(ops.channel_norm(x, weight, bias, running, float(eps)), input)
+    check_batch("batch_norm", shape, x.array.size // shape[1] if shape[1] else 0)
+    count = None if batches is None or running is None else batches.array.reshape(1)
+    y = ops.batch_norm(
+        x, weight, bias, running, 0.0 if momentum is None else float(momentum), count, float(eps)
+    )
+    if running_mean is not None and running_var is not None:
+        running_mean.touch()
+        running_var.touch()
+    return _back(y, input)
+
+
+def _by_group(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Layer norm of each group of channels; weight and bias are the channels'."""
+    n, c, *window = x.array.shape
+    rows = x.reshape(n, groups, c // groups * math.prod(window))
+    y = ops.layer_norm(rows, None, None, float(eps)).reshape(x.array.shape)
+    beside = (c, *[1] * len(window))
+    if weight is not None:
+        y = y * weight.reshape(beside)
+    return y if bias is None else y + bias.reshape(beside)
+
+
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) w + b over each group of channels of an example: (N, C, ...)
+
+    The C channels stand in num_groups groups; weight and bias are (C)     [Wu & He 2018].
+    """
+    x = floating("group_norm", input)
+    shape = x.array.shape
+    if len(shape) < 2 or num_groups < 1 or shape[1] % num_groups:
+        raise ValueError(
+            f"group_norm: input {list(shape)}, num_groups={num_groups}; the input is (N, C, ...), and its "
+            "channels divide by num_groups"
+        )
+    x = _like("group_norm", x, shape[1:2], weight=weight, bias=bias)
+    _in_one("group_norm", x, (weight, bias))
+    return _back(_by_group(x, num_groups, weight, bias, eps), input)
+
+
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) w + b over the window of each channel: (N, C, L, ...)
+
+    [Ulyanov, Vedaldi & Lempitsky 2016]. use_input_stats=False takes the running statistics instead; with it,
+    given ones move towards the mean over the examples of their means and unbiased variances.
+    """
+    x = floating("instance_norm", input)
+    shape = x.array.shape
+    if not use_input_stats:
+        return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    if len(shape) < 3:
+        raise ValueError(f"instance_norm: input {list(shape)}; it is (N, C, L, ...)")
+    of = dict(running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    x = _like("instance_norm", x, shape[1:2], **of)
+    _in_one("instance_norm", x, list(of.values()))
+    size = math.prod(shape[2:])
+    check_batch("instance_norm", shape, size)
+    if running_mean is not None and running_var is not None:
+        _follow(x.array.reshape(*shape[:2], size), running_mean, running_var, momentum)
+    return _back(_by_group(x, shape[1], weight, bias, eps), input)
+
+
+def _follow(x: Any, running_mean: Tensor, running_var: Tensor, momentum: float) -> None:
+    """Move the running statistics of instance_norm: x is (N, C, L)."""
+    wide = x.astype(np.float32) if x.dtype.itemsize == 2 else x
+    for running, now in ((running_mean, wide.mean(axis=2)), (running_var, wide.var(axis=2, ddof=1))):
+        a = running.array
+        f = now.dtype.type(momentum)
+        a[...] = (now.dtype.type(1) - f) * a + f * now.mean(axis=0)
+        running.touch()
