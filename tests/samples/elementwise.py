@@ -32,9 +32,7 @@ def binary(name, first, second=None, **options):
 
     def fn(m, *inputs):
         a, b = inputs[:2]
-        method = (
-            getattr(a, name)(b[0], **options) if hasattr(a, name) else getattr(m, name)(a, b[0], **options)
-        )
+        method = getattr(a, name)(b[0], **options)
         strided = getattr(m, name)(a.permute(1, 0), b.permute(1, 0), **options)
         pairs = zip(inputs[::2], inputs[1::2], strict=True)
         return (*[getattr(m, name)(a, b, **options) for a, b in pairs], method, strided)
@@ -108,7 +106,7 @@ for alias, makers in dict(
 SAMPLES += [
     *binary("add", normal, alpha=0.5),
     *binary("sub", normal, alpha=-2),
-    *binary("rsub", normal, alpha=3),
+    Sample("rsub alpha=3", lambda m, a, b: m.rsub(a, b, alpha=3), normal(2, 3), normal(3)),
     *binary("div", uneven, within(1.05, 1.15), rounding_mode="floor"),
     *binary("div", uneven, within(1.05, 1.15), rounding_mode="trunc"),
     Sample("logaddexp large", lambda m, a, b: m.logaddexp(a, b), large(2, 3), large(2, 3)),
