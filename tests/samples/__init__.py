@@ -34,6 +34,8 @@ class Sample:
     float32     agreement of the float32 run with the float64 one; None for what makes no sense in float32
     """
 
+    topic = ""  # the module it stands in
+
     def __init__(
         self,
         name: str,
@@ -63,8 +65,13 @@ class Sample:
         """Whether input k gets a gradient."""
         return array.dtype.kind == "f" and k not in self.no_grad
 
+    @functools.cached_property
+    def has_gradient(self) -> bool:
+        """Whether some input gets a gradient."""
+        return any(self.differentiable(k, a) for k, a in enumerate(self.arrays()))
+
     def __repr__(self) -> str:
-        return self.name
+        return f"{self.topic}: {self.name}"
 
 
 def normal(*shape: int) -> Callable:
@@ -106,11 +113,10 @@ def booleans(*shape: int) -> Callable:
 
 @functools.cache
 def collected() -> tuple[Sample, ...]:
-    """The samples of all modules of this package. ValueError for two of one name."""
-    found: dict[str, Sample] = {}
+    """The samples of all modules of this package."""
+    found: list[Sample] = []
     for info in pkgutil.iter_modules(__path__):
         for sample in importlib.import_module(f"{__name__}.{info.name}").SAMPLES:
-            if sample.name in found:
-                raise ValueError(f"samples: two are called {sample.name!r}; the second is in {info.name}.py")
-            found[sample.name] = sample
-    return tuple(found.values())
+            sample.topic = info.name
+            found.append(sample)
+    return tuple(found)
