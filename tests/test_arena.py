@@ -172,6 +172,20 @@ def test_a_step_bumps_the_version_once_and_backward_after_it_raises():
     y.backward()
 
 
+def test_a_graph_from_before_the_optimizer_sees_its_steps_too():
+    p = mg.Parameter(mg.ones(2))
+    for _ in range(2):
+        p.data.add_(1)
+    y, z = (p * p).sum(), (p * p).sum()
+    optimizer = optim.SGD([p])
+    y.backward()
+    assert p.grad.tolist() == [6, 6]
+    for _ in range(2):
+        optimizer.step()
+    with pytest.raises(RuntimeError, match="modified in place"):
+        z.backward()
+
+
 def test_plain_training_leaves_no_cycles_and_keeps_nothing():
     def train():
         model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
@@ -490,6 +504,17 @@ def test_to_another_dtype_moves_gradients_and_state_and_training_goes_on(dtype):
         train_step(fresh, other)
     assert same(model, fresh) and optimizer.steps[params[0]] == 6 and len(launches) == 3
     assert not arena.array[pads(arena, params)].any()
+
+
+def test_moving_keeps_the_groups_together():
+    model, _ = trained(steps=0)
+    groups = [[p for p in model.parameters() if p.ndim == n] for n in (2, 1)]
+    optimizer = optim.SGD([{"params": g} for g in groups])
+    launches = counted(optimizer)
+    train_step(model, optimizer)
+    model.double()
+    train_step(model, optimizer)
+    assert [n // CHUNK for n in launches] == [2, 2] * 2
 
 
 def test_moving_a_part_leaves_the_rest_where_it_is():
