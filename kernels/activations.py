@@ -40,9 +40,6 @@ ELU = Elementwise(
 """,
 )
 
-# f(x) = 2/sqrt(pi) times the integral of e^(-t^2) from 0 to x
-ERF = Elementwise("erf", "S x", "S y", "y = erf(T(x));")
-
 # f(x) = x P(N(0, 1) <= x) = x (1 + erf(x / sqrt 2)) / 2                      [Hendrycks & Gimpel 2016]
 GELU = Elementwise(
     "gelu",

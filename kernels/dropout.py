@@ -37,14 +37,6 @@ PHILOX = f"""
     uint32 k1 = uint32(draw[0] >> 32);{_GROW.join([_ROUND] * 10)}
 """
 
-# the random words themselves
-RANDOM_WORDS = Elementwise(
-    "random_words",
-    "raw uint64 draw",
-    "uint32 w0, uint32 w1, uint32 w2, uint32 w3",
-    PHILOX + "w0 = c0; w1 = c1; w2 = c2; w3 = c3;",
-)
-
 # y = scale x with probability 1 - drop, else 0: the upper 24 bits of a word, in [0, 1), decide
 DROPOUT = Elementwise(
     "dropout",

@@ -19,6 +19,9 @@ SIGMOID_BACKWARD = Elementwise("sigmoid_backward", "S g, S y", "S gx", "gx = T(g
 # f(x) = tanh x,  f' = 1 - f^2
 TANH_BACKWARD = Elementwise("tanh_backward", "S g, S y", "S gx", "gx = T(g) * (T(1) - T(y) * T(y));")
 
+# f(x) = 2/sqrt(pi) times the integral of e^(-t^2) from 0 to x
+ERF = Elementwise("erf", "S x", "S y", "y = erf(T(x));")
+
 # f(x) = 1 - erf(x), accurate where that difference is small
 ERFC = Elementwise("erfc", "S x", "S y", "y = erfc(T(x));")
 

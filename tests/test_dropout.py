@@ -7,12 +7,20 @@ import pytest
 
 import kernels
 import minigrad as mg
-from kernels.dropout import DROPOUT, RANDOM_WORDS
+from kernels import Elementwise
+from kernels.dropout import DROPOUT, PHILOX
 from minigrad import nn
 from minigrad.nn import functional as F
 from minigrad.random import philox4x32
 
 MACHINES = ("compiled", "numpy")
+
+RANDOM_WORDS = Elementwise(  # what dropout's text draws, shown
+    "random_words",
+    "raw uint64 draw",
+    "uint32 w0, uint32 w1, uint32 w2, uint32 w3",
+    PHILOX + "w0 = c0; w1 = c1; w2 = c2; w3 = c3;",
+)
 
 # Random123's known answers for Philox4x32-10: counter, key, result [Salmon et al. 2011, kat_vectors]
 KNOWN = [

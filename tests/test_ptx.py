@@ -62,7 +62,7 @@ def source(kernel, storage, flags=()):
 
 def every_kernel(all_flags=False):
     """All kernels of the package and of minigrad, with their flag sets: none, each, and all; or only all."""
-    import minigrad  # noqa: F401  defines its kernels
+    import minigrad.nn  # noqa: F401  defines the kernels of layers too
 
     for kernel in sorted(kernels.registry.values(), key=lambda k: k.name):
         sets = {kernel.flags} if all_flags else {(), *((f,) for f in kernel.flags), kernel.flags}

@@ -11,31 +11,15 @@ import math
 from kernels import activations as texts
 
 from ..autograd import op
-from ..backend import on_device, xp_of
+from ..backend import xp_of
 from ..grad_mode import mode
 from ..tensor import Tensor
+from .constants import constants
 from .select import clamp_max, clamp_min, masked, select
-from .unary import abs, exp, log, log1p, sigmoid, tanh
+from .unary import abs, erf, exp, log, log1p, sigmoid, tanh
 
 BACKWARD = ("backward",)  # f' does not depend on the other flags
 SQRT_HALF, SQRT_TWO_OVER_PI = 0.5**0.5, (2 / math.pi) ** 0.5
-
-_held: dict = {}  # scalars that live on a device: uploaded once
-
-
-def constants(text, x, scalars):
-    """The scalars of a text, for an array x: numbers for the host, an array for its device."""
-    if not scalars:
-        return None
-    if not on_device(x):
-        return scalars
-    kind = "float64" if x.dtype == "float64" else "float32"
-    key = (text.name, scalars, kind, x.device.id)
-    if key not in _held:
-        if len(_held) > 1000:  # somebody's numbers change at every call
-            _held.clear()
-        _held[key] = xp_of(x).array(scalars, kind)
-    return _held[key]
 
 
 def activation(name, text, slope, flags=()):
@@ -55,15 +39,6 @@ def activation(name, text, slope, flags=()):
 
     made.vjp(x=gradient)
     return made
-
-
-@op
-def erf(x):
-    """2/sqrt(pi) times the integral of e^(-t^2) from 0 to x"""
-    return texts.ERF(x)
-
-
-erf.vjp(x=lambda g, x: g * exp(-(x * x)) * (2 / math.sqrt(math.pi)))
 
 
 def _steps(x, condition, yes, no):

@@ -15,7 +15,7 @@ from ..autograd import op
 from ..backend import xp_of
 from ..grad_mode import mode
 from ..tensor import Tensor
-from .activations import constants
+from .constants import constants
 from .layers import softmax
 
 

@@ -22,7 +22,7 @@ from ..autograd import op
 from ..backend import xp_of
 from ..grad_mode import mode
 from ..tensor import Tensor
-from .activations import constants
+from .constants import constants
 from .products import flat, linear_product, matmul, product
 from .select import relu_backward
 from .sums import sum

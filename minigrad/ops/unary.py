@@ -166,6 +166,15 @@ reciprocal.vjp(x=lambda g, y: -(g * (y * y)))
 
 
 @op
+def erf(x):
+    """2/sqrt(pi) times the integral of e^(-t^2) from 0 to x"""
+    return texts.ERF(x)
+
+
+erf.vjp(x=lambda g, x: g * (exp(-(x * x)) * (2 / math.sqrt(math.pi))))
+
+
+@op
 def erfc(x):
     """1 - erf(x), accurate where that is small"""
     return texts.ERFC(x)

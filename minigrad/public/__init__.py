@@ -13,6 +13,7 @@ from . import (
     comparison,
     conversion,
     creation,
+    distribution,
     einsum,
     elementwise,
     extremes,

@@ -132,11 +132,17 @@ SOFTMAX = [
         ),
     )
 ] + [
+    Sample("softmax of minigrad and of a Tensor", lambda m, x: m.softmax(x, 0) + x.softmax(-1), normal(3, 4)),
+    Sample(
+        "log_softmax of minigrad and of a Tensor",
+        lambda m, x: m.log_softmax(x, 0) + x.log_softmax(-1),
+        normal(3, 4),
+    ),
     Sample(
         "softmax masked with -inf",
         lambda m, x: m.nn.functional.softmax(m.cat([x, x.new_full((3, 1), float("-inf"))], 1), 1),
         normal(3, 4),
-    )
+    ),
 ]
 
 # --------------------------------------------------------------------------------------------------- losses

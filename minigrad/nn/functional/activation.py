@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ... import ops
-from ...backend import as_dtype
 from ...ops import activations
+from ...public import distribution
 from ...public.dims import one_dim
 from ...public.register import alias_of
 from ...tensor import Tensor
@@ -180,24 +180,22 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     return a * ops.sigmoid(b)
 
 
-def _along(name: str, operation: Callable, input: Tensor, dim: int | None, dtype: Any) -> Tensor:
-    if dim is None:
-        raise TypeError(f"{name}: say along which dim; for class scores (N, C) it is dim=1")
-    x = floating(name, input) if dtype is None else input.to(as_dtype(dtype))
-    axis = one_dim(name, dim, x.array.ndim)
-    return operation(x, axis) if x.array.ndim else operation(x.reshape(1), 0).reshape(())
-
-
 def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
     """e^x / sum(e^x) along dim; computed in dtype if given"""
-    return _along("softmax", ops.softmax, input, dim, dtype)
+    return distribution.softmax(input, _given("softmax", dim), dtype)
 
 
 def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
     """softmax(-x)"""
-    return _along("softmin", ops.softmax, -input, dim, dtype)
+    return distribution.softmax(-input, _given("softmin", dim), dtype)
 
 
 def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
     """x - log(sum(e^x)) along dim; computed in dtype if given"""
-    return _along("log_softmax", ops.log_softmax, input, dim, dtype)
+    return distribution.log_softmax(input, _given("log_softmax", dim), dtype)
+
+
+def _given(name: str, dim: int | None) -> int:
+    if dim is None:
+        raise TypeError(f"{name}: say along which dim; for class scores (N, C) it is dim=1")
+    return dim

@@ -10,6 +10,8 @@ from typing import Any
 from ... import ops
 from ...backend import on_device, xp_of
 from ...ops.classes import class_weights, index_targets
+from ...ops.classes import cross_entropy as fused
+from ...ops.layers import log_softmax
 from ...public.promote import same_device
 from ...tensor import Tensor
 from .activation import floating
@@ -152,7 +154,7 @@ def cross_entropy(
     if x.ndim != 2:
         input, target = _rows(input), target.reshape(-1)
     w = None if weight is None else weight.array
-    loss = ops.cross_entropy(input, target, w, label_smoothing, reduction)
+    loss = fused(input, target, w, label_smoothing, reduction)
     return loss if reduction != "none" or x.ndim == 2 else loss.reshape(t.shape)
 
 
@@ -169,7 +171,7 @@ def _from_probabilities(
     classes = x.array.shape[axis]
     if smoothing:
         target = target * (1 - smoothing) + smoothing / classes
-    terms = ops.log_softmax(x, axis) * target
+    terms = log_softmax(x, axis) * target
     if weight is not None:
         terms = terms * weight.reshape(classes, *[1] * (x.array.ndim - 1 - axis))
     loss = -terms.sum(axis)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ... import ops, random
+from ... import random
 from ...backend import device_of, to_device
+from ...ops import layers
 from ...tensor import Tensor
 from .activation import floating
 
@@ -26,7 +27,7 @@ def check_rate(name: str, p: float, inplace: bool) -> None:
 def _drop(x: Tensor, p: float) -> Tensor:
     seed, _ = random.philox_state()
     draw = np.array([seed, random.next_offset()], np.uint64)
-    return ops.dropout(x, float(p), to_device(draw, device_of(x.array)))
+    return layers.dropout(x, float(p), to_device(draw, device_of(x.array)))
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

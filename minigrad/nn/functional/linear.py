@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ... import ops
+from ...ops import layers, linear_product
 from ...tensor import Tensor
 from . import activation as functions
 
@@ -30,12 +30,12 @@ def linear(
         kinds = ", ".join(t.dtype.name for t in (input, weight, bias) if t is not None)
         raise TypeError(f"linear: mixed dtypes {kinds}; cast with .to(dtype), or use autocast")
     if activation is None:
-        return ops.linear_product(input, weight) if bias is None else ops.linear(input, weight, bias)
+        return linear_product(input, weight) if bias is None else layers.linear(input, weight, bias)
     if activation not in ACTIVATIONS:
         known = ", ".join(map(repr, ACTIVATIONS))
         raise ValueError(f"linear: activation={activation!r}; use None or one of {known}")
     if activation == "relu" and bias is not None:
-        return ops.linear_relu(input, weight, bias)
+        return layers.linear_relu(input, weight, bias)
     return ACTIVATIONS[activation](linear(input, weight, bias))
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from kernels.clip import CLIP_NORM, CLIP_VALUE, ROW_NORMS, TOTAL_NORM
 
 from ...backend import Array, device_of, empty, to_device
-from ...ops.activations import constants
+from ...ops.constants import constants
 from ...tensor import Tensor
 
 ROW = 1024  # elements that a row of a longer array has: the chunk of an arena
