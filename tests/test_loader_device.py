@@ -1,5 +1,7 @@
 """Batches on a GPU that is not there (tests/fake_cupy): one upload of indices an epoch, a gather a batch."""
 
+import threading
+
 import fake_cupy
 import numpy as np
 import pytest
@@ -42,7 +44,10 @@ def test_an_epoch_uploads_its_indices_once_and_a_batch_is_a_gather(device, kind)
     loader = LOADERS[kind]("cuda")
     for _ in range(2):
         with device.counting() as epoch:
-            batches = list(loader)
+            loop = iter(loader)
+            batches = [next(loop)]
+            assert not any(thread.name == "minigrad-prefetch" for thread in threading.enumerate())
+            batches += loop  # a thread would launch on another stream than the loop's
         assert len(epoch.uploads) == 1 and epoch.host_reads == [] and epoch.synchronizations == []
         assert dict(epoch.launches) == {"take": 2 * len(batches)}
         assert all(part.device == mg.device("cuda:0") for batch in batches for part in batch)

@@ -270,6 +270,23 @@ def test_the_thread_ends_with_the_loop_however_that_is_left():
         assert threads() == [], leave
 
 
+def test_leaving_the_loop_waits_for_the_item_that_is_being_made():
+    begun = threading.Event()
+
+    class Slow(Items):
+        def __getitem__(self, k):
+            if k == 1:
+                begun.set()
+                time.sleep(0.2)
+            return k
+
+    loop = iter(DataLoader(Slow(), 1, prefetch=1))
+    next(loop)
+    assert begun.wait(10)
+    loop.close()
+    assert threads() == []
+
+
 def test_a_loop_that_was_never_begun_has_no_thread():
     loop = iter(DataLoader(Items(), 2, prefetch=3))
     assert threads() == []

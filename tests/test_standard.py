@@ -10,6 +10,7 @@ import os
 import struct
 import sys
 import tarfile
+import tracemalloc
 from hashlib import sha256
 
 import numpy as np
@@ -161,6 +162,26 @@ def test_a_corrupt_file_in_the_cache_is_refused_or_downloaded_anew(origin, tmp_p
     assert_is_the_set(standard.mnist("test"), "test")
 
 
+@pytest.mark.parametrize(
+    ("change", "says"), [(lambda raw: raw[:-1], "5,503"), (lambda raw: raw * 2, "5,505")]
+)
+def test_a_raw_file_of_another_length_is_refused_with_both(data, change, says):
+    (data / "t10k-images-idx3-ubyte").write_bytes(change(RAW["t10k-images-idx3-ubyte"]))
+    with pytest.raises(ValueError, match=rf"{says} bytes.* instead of 5,504"):
+        standard.mnist("test")
+
+
+def test_what_unpacks_to_too_much_is_not_unpacked():
+    bomb = gzip.compress(bytes(50_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="unpacks to more than 1,000 bytes"):
+            formats.inflate(bomb, 1000)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_damaged_mirror_leaves_the_folder_empty(origin, tmp_path):
     file = origin / "t10k-images-idx3-ubyte.gz"
     file.write_bytes(file.read_bytes()[:-9])
@@ -246,6 +267,14 @@ def test_cifar_is_read_from_its_archive_in_the_order_of_the_batches(origin, monk
 
 
 BATCH = "cifar-10-batches-bin/test_batch.bin"
+
+
+def link_of(size):
+    member = tarfile.TarInfo(BATCH)
+    member.size, member.type, member.linkname = size, tarfile.SYMTYPE, "/etc/passwd"
+    return member
+
+
 EVIL = {
     "a parent folder": (archive(lambda tar: add(tar, "../evil", b"x")), "member '../evil' points outside"),
     "a parent folder within": (archive(lambda tar: add(tar, "a/../../evil")), "points outside"),
@@ -258,6 +287,10 @@ EVIL = {
         archive(
             lambda tar: add(tar, BATCH, kind=tarfile.SYMTYPE, link="/etc/passwd"), RECORDS[:5], MEMBERS[:5]
         ),
+        "test_batch.bin is not a plain file",
+    ),
+    "a link with the size of a batch": (
+        archive(lambda tar: tar.addfile(link_of(RECORDS[5].nbytes)), RECORDS[:5], MEMBERS[:5]),
         "test_batch.bin is not a plain file",
     ),
     "a folder for a batch": (

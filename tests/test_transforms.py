@@ -109,6 +109,12 @@ def test_the_loader_transforms_the_images_and_leaves_the_labels():
     assert not np.array_equal(first, second)  # every epoch anew
 
 
+def test_every_batch_of_an_epoch_has_its_own_numbers():
+    same = TensorDataset(mg.tensor(np.repeat(COLOUR[:1], 40, 0)))
+    first, *others = [x.numpy() for (x,) in DataLoader(same, 10, transform=AUGMENT)]
+    assert not any(np.array_equal(first, other) for other in others)
+
+
 def test_the_loader_takes_any_function_and_a_batch_of_images_alone():
     loader = DataLoader(list(COLOUR), 8, transform=lambda images, host: images.mean(1))
     assert [x.shape for x in loader] == [(8, 9, 7)] * 5

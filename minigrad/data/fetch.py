@@ -115,8 +115,7 @@ def _from_mirror(url: str, source: Source, file: BinaryIO, bar: Any) -> None:
                 if first != got or not got:  # a new mirror, or one that cannot go on in the middle
                     got, digest = 0, sha256()
                     bar.reset()
-                    file.seek(0)
-                    file.truncate()
+                    file.seek(0)  # what is there already is overwritten: it is never more than the size
                 for piece in _pieces(response):
                     came += len(piece)
                     got += len(piece)

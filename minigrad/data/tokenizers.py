@@ -57,7 +57,7 @@ class CharTokenizer:
 
     def to_json(self) -> str:
         """The vocabulary as JSON; tokenizer_from_json() makes an equal tokenizer of it."""
-        return json.dumps({"tokenizer": self.kind, "characters": self.characters})
+        return json.dumps({"tokenizer": self.kind, "characters": list(self.characters)})
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes to_json() to a file, in one piece."""
@@ -114,18 +114,20 @@ def tokenizer_from_json(text: str) -> CharTokenizer | ByteTokenizer:
     """The tokenizer that gave this to_json(). ValueError for anything else."""
     try:
         stated = json.loads(text)
-        kind, characters = stated["tokenizer"], stated.get("characters", "")
+        kind, characters = stated["tokenizer"], stated.get("characters", [])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"tokenizer_from_json: no tokenizer's JSON ({error!r}): {text[:60]!r}") from None
     if kind == ByteTokenizer.kind:
         return ByteTokenizer()
-    if kind != CharTokenizer.kind or not isinstance(characters, str):
+    if kind != CharTokenizer.kind:
         raise ValueError(
             f"tokenizer_from_json: unknown tokenizer {kind!r}; there are {CharTokenizer.kind!r} and "
             f"{ByteTokenizer.kind!r}"
         )
-    made = CharTokenizer(characters)
-    if made.characters != characters:
+    if not isinstance(characters, list) or not all(isinstance(c, str) for c in characters):
+        raise ValueError("tokenizer_from_json: the characters are no list of strings: an edited file")
+    made = CharTokenizer("".join(characters))
+    if list(made.characters) != characters:
         raise ValueError("tokenizer_from_json: the characters are not distinct and in order: an edited file")
     return made
 
