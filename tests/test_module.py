@@ -1,8 +1,10 @@
 """nn.Module: what it knows of its parts, how its state is saved and moved, hooks, and what it prints."""
 
 import copy
+import gc
 import pickle
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -478,6 +480,25 @@ def test_backward_hooks_fire_at_every_backward_of_a_retained_graph():
     y.backward(mg.full((1, 2), 2.0), retain_graph=True)
     y.backward(mg.full((1, 2), 3.0))
     assert [s.tolist() for s in seen] == [[[2, 2]], [[3, 3]]]
+
+
+def test_a_graph_with_backward_hooks_is_no_cycle():
+    class Sum(nn.Module):
+        def forward(self, a, b):
+            return a * b, a + b
+
+    module = Sum()
+    module.register_full_backward_hook(lambda m, gi, go: None)
+    gc.collect()
+    gc.disable()
+    try:
+        y, z = module(mg.ones(2, requires_grad=True), mg.ones(2, requires_grad=True))
+        nodes = [weakref.ref(y.node), weakref.ref(z.node)]
+        (y + z).sum().backward()
+        del y, z
+        assert [node() for node in nodes] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_backward_hooks_do_not_watch_without_recording():

@@ -18,11 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..arena import move as move_arena
 from ..arena import zero_grad
-from ..backend import as_dtype, resolve_device, to_device
-from ..backend import device as device_type
-from ..backend import dtype as dtype_type
 from ..tensor import Parameter, Tensor
 from .hooks import Hooks
+from .placement import destination, move
 from .state import load_state, save_state
 
 PARAMETER, BUFFER, MODULE = "parameter", "buffer", "module"
@@ -249,14 +247,14 @@ class Module(Hooks):
 
         In place: the Parameters stay the same objects; gradients and optimizer state move with them.
         """
-        where, kind = _destination(*args, **kwargs)
+        where, kind = destination(*args, **kwargs)
         tensors = list(chain(self.parameters(), self.buffers()))
         move_arena(tensors, where, kind.numpy if kind else None)
         for tensor in tensors:
             if tensor.arena is None:
-                _move(tensor, where, kind)
+                move(tensor, where, kind)
             if tensor.grad is not None and tensor.grad is not tensor.slot:
-                _move(tensor.grad, where, kind)
+                move(tensor.grad, where, kind)
         return self
 
     def cuda(self, device: Any = None) -> Module:
@@ -325,39 +323,3 @@ class Module(Hooks):
 
 
 _TYPES[MODULE] = Module
-
-
-def _destination(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-    """The (device, dtype) that the arguments of Module.to mean, None for what stays."""
-    known = {"device", "dtype", "non_blocking", "copy"}
-    if unknown := sorted(set(kwargs) - known):
-        raise TypeError(f"Module.to: unknown argument {unknown[0]!r}; it takes a device, a dtype or a tensor")
-    where, kind = kwargs.get("device"), kwargs.get("dtype")
-    for arg in args:
-        if isinstance(arg, Tensor):
-            where, kind = arg.device, arg.dtype
-        elif isinstance(arg, bool) or arg is None:  # non_blocking, or a device left open
-            continue
-        elif isinstance(arg, device_type) or (
-            isinstance(arg, str) and arg.partition(":")[0] in ("cpu", "cuda")
-        ):
-            where = arg
-        elif isinstance(arg, int):
-            where = f"cuda:{arg}"
-        else:
-            kind = arg
-    d = None if kind is None else as_dtype(kind)
-    if d is not None and not d.is_floating_point:
-        raise TypeError(
-            f"Module.to: parameters are floating, {d.name} is not; use float32, float64 or a half type"
-        )
-    return (None if where is None else resolve_device(where)), d
-
-
-def _move(t: Tensor, where: device_type | None, kind: dtype_type | None) -> None:
-    """Give a tensor another home and type without making it another object."""
-    array = t.array if where is None else to_device(t.array, where)
-    if kind is not None and t.dtype.is_floating_point:
-        array = array.astype(kind.numpy, copy=False)
-    if array is not t.array:
-        t.array, t.is_view, t.version = array, False, [t.version[0] + 1]
