@@ -66,3 +66,4 @@ from .norm import (
     RMSNorm,
 )
 from .shape import CosineSimilarity, Flatten, PairwiseDistance, Unflatten
+from .sparse import Embedding

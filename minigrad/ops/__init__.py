@@ -5,6 +5,7 @@ tuples. Those are the public face's business.
 """
 
 from .arithmetic import add, div, div_floor, div_trunc, fmod, mul, neg, remainder, sub
+from .attention import attention_weights, mix, packed_attention
 from .binary import atan2, copysign, heaviside, hypot, lerp, logaddexp, logaddexp2, xlogy
 from .cast import cast, clone, move
 from .index import embed, extreme_at, getitem, put, setitem, sum_at, take
@@ -33,6 +34,7 @@ from .logic import (
     ne,
     signbit,
 )
+from .lookup import embedding
 from .normalization import batch_norm, channel_norm, layer_norm, rms_norm
 from .order import argsort, middle, put_along, take_along
 from .power import power

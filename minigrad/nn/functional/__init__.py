@@ -28,6 +28,7 @@ from .activation import (
     tanhshrink,
     threshold,
 )
+from .attention import packed_attention, scaled_dot_product_attention
 from .classes import cross_entropy, nll_loss, one_hot
 from .dropout import dropout, dropout1d, dropout2d, dropout3d
 from .linear import bilinear, linear
@@ -54,3 +55,4 @@ from .margin import (
     triplet_margin_loss,
 )
 from .norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
+from .sparse import embedding

@@ -1,0 +1,153 @@
+"""Attention: each query's mean of the values, weighted by how well their keys match it.
+
+    weights = softmax(scale q k^T + bias), masked     one product, one launch
+    y = weights v                                     one product
+    backward: dweights and dv, the softmax's gradient, dq and dk     four products, one launch
+
+q, k and v are read where they are: the heads of one projection are views of it, and on the host a batched
+product takes views as they are. The result's memory is (..., L, heads, E), so that joining the heads is a
+view too.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from kernels.attention import ATTENTION_WEIGHTS, ATTENTION_WEIGHTS_BACKWARD
+
+from ..autograd import op
+from ..backend import on_device, xp_of
+from ..grad_mode import mode
+from ..tensor import Tensor
+from .activations import constants
+from .composed import gradients
+from .products import matmul, product
+from .shape import permute, reshape
+from .sums import sum
+
+_rows: dict = {}  # (leading shape of a mask, that of the scores, device) -> row_numbers
+
+
+def row_numbers(lead, scores):
+    """For each row of scores (..., L, S) the number of its row in a mask (*lead, S) that broadcasts."""
+    full = scores.shape[:-1]
+    key = lead, full, scores.device.id if on_device(scores) else None
+    if key not in _rows:
+        if len(_rows) > 200:  # shapes that change at every call
+            _rows.clear()
+        numbers = np.arange(prod(lead)).reshape(lead)
+        _rows[key] = xp_of(scores).asarray(np.ascontiguousarray(np.broadcast_to(numbers, full)))
+    return _rows[key]
+
+
+def _weights(x, bias, keep, causal, scale, out=None):
+    """The weights for scores x (..., L, S), into `out`; bias and keep broadcast to x, keep is bool."""
+    if not x.size:
+        return x
+    flags, query, at = (), None, None
+    if causal:
+        flags, query = ("causal",), row_numbers((x.shape[-2],), x)
+    if bias is not None or keep is not None:
+        shapes = [a.shape for a in (bias, keep) if a is not None]
+        shape = (*np.broadcast_shapes(*shapes)[:-1], x.shape[-1])
+        at = row_numbers(shape[:-1], x)
+        if keep is not None:
+            flags, keep = (*flags, "kept"), _full(keep, shape).view(np.uint8)
+        if bias is not None:
+            flags, bias = (*flags, "added"), _full(bias, shape)
+    scalars = constants(ATTENTION_WEIGHTS, x, (scale,))
+    return ATTENTION_WEIGHTS(x, query, at, keep, bias, out, scalars=scalars, flags=flags)
+
+
+def _full(a, shape):
+    """A mask in a shape, contiguous."""
+    xp = xp_of(a)
+    return xp.ascontiguousarray(a if a.shape == shape else xp.broadcast_to(a, shape))
+
+
+def _weights_gradient(g, y, scale, out=None):
+    scalars = constants(ATTENTION_WEIGHTS_BACKWARD, y, (scale,))
+    return ATTENTION_WEIGHTS_BACKWARD(g, y, out, scalars=scalars)
+
+
+@op
+def attention_weights(x, bias, keep, causal, scale):
+    """softmax(scale x + bias) of scores x (..., L, S) over the last axis, where keep allows; else 0
+
+    causal allows query l the keys up to l. A row that allows none is 0.
+    """
+    return _weights(x, bias, keep, causal, scale)
+
+
+@attention_weights.joint_vjp
+def _(g, needed, y, scale):
+    if mode.enabled:
+        d = y * (g - sum(g * y, (y.array.ndim - 1,), True))
+        return d * scale, d, None, None, None
+    if needed[1] is False:
+        return Tensor(_weights_gradient(g.array, y.array, scale)), *[None] * 4
+    d = Tensor(_weights_gradient(g.array, y.array, 1.0))
+    return d * scale, d, None, None, None
+
+
+def _joined(p, v):
+    """p @ v (B, heads, L, E) in memory (B, L, heads, E) on the host, where a product can write so."""
+    if p.ndim != 4 or p.shape[0] != v.shape[0] or p.shape[1] != v.shape[1] or type(p) is not np.ndarray:
+        return product(p, v)
+    b, h, rows, _ = p.shape
+    return product(p, v, np.empty((b, rows, h, v.shape[-1]), v.dtype).transpose(0, 2, 1, 3))
+
+
+@op
+def mix(p, v):
+    """p @ v: (B, heads, L, S), (B, heads, S, E) -> (B, heads, L, E)"""
+    return _joined(p, v)
+
+
+mix.vjp(p=lambda g, v: matmul(g, v.mT), v=lambda g, p: matmul(p.mT, g))
+
+
+def _heads(qkv, heads):
+    """q, k, v as views (B, heads, T, E) of the projection (B, T, 3 heads E)."""
+    b, t, width = qkv.shape
+    return qkv.reshape(b, t, 3, heads, width // (3 * heads)).transpose(2, 0, 3, 1, 4)
+
+
+@op(aux=True)
+def packed_attention(qkv, heads, bias, keep, causal, scale):
+    """Attention of a sequence to itself: q, k, v side by side (B, T, 3 heads E) -> (B, T, heads E)"""
+    q, k, v = _heads(qkv, heads)
+    p = product(q, k.mT)
+    p = _weights(p, bias, keep, causal, scale, p)
+    y = _joined(p, v).transpose(0, 2, 1, 3)
+    return y.reshape(*qkv.shape[:2], qkv.shape[2] // 3), p
+
+
+def _packed_attention(qkv, heads, bias, keep, causal, scale):
+    b, t, width = qkv.array.shape
+    five = permute(reshape(qkv, (b, t, 3, heads, width // (3 * heads))), (2, 0, 3, 1, 4))
+    q, k, v = five[0], five[1], five[2]
+    y = matmul(attention_weights(matmul(q, k.mT), bias, keep, causal, scale), v)
+    return reshape(permute(y, (0, 2, 1, 3)), (b, t, width // 3))
+
+
+@packed_attention.joint_vjp
+def _(g, needed, aux, qkv, heads, bias, keep, causal, scale):
+    if mode.enabled:
+        return gradients(_packed_attention, g, needed, qkv, heads, bias, keep, causal, scale)
+    q, k, v = _heads(qkv.array, heads)
+    b, h, t, e = q.shape
+    g = g.array.reshape(b, t, h, e).transpose(0, 2, 1, 3)
+    found = xp_of(g).empty(qkv.array.shape, g.dtype)
+    gq, gk, gv = _heads(found, heads)
+    product(aux.mT, g, gv)
+    d = product(g, v.mT)
+    gbias = None
+    if needed[2] is not False:
+        gbias = Tensor(_weights_gradient(d, aux, 1.0))
+    d = _weights_gradient(d, aux, scale, d)
+    product(d, k, gq)
+    product(d.mT, q, gk)
+    return Tensor(found), None, gbias, *[None] * 3
