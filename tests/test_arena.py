@@ -358,6 +358,11 @@ def test_a_gradient_that_does_not_fit_raises_and_changes_nothing(grad, error, me
     with pytest.raises(error, match=message):
         optimizer.step()
     assert a.tolist() == [0, 0] and not optimizer.state and a._version == 0
+    optimizer.param_groups[1]["lr"] = "high"
+    b.grad = mg.ones(2)
+    with pytest.raises(ValueError, match="high"):
+        optimizer.step()
+    assert a.tolist() == [0, 0] and not optimizer.state
 
 
 def test_a_list_of_parameters_that_the_user_changes_is_followed():

@@ -378,6 +378,60 @@ def test_printing_is_torchs(rule):
     assert mine.split("\n") == kept
 
 
+# ---------------------------------------------------------------------------------------- rules of the user's
+
+
+def heavy_ball(lib):
+    """An optimizer as people write it for torch."""
+
+    class HeavyBall(lib.optim.Optimizer):
+        def __init__(self, params, lr=0.1, momentum=0.9):
+            super().__init__(params, dict(lr=lr, momentum=momentum))
+
+        @lib.no_grad()
+        def step(self, closure=None):
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is None:
+                        continue
+                    state = self.state[p]
+                    if len(state) == 0:
+                        state["step"], state["velocity"] = 0, lib.zeros_like(p)
+                    state["step"] += 1
+                    state["velocity"].mul_(group["momentum"]).add_(p.grad, alpha=-group["lr"])
+                    p.add_(state["velocity"])
+
+    return HeavyBall
+
+
+@pytest.mark.oracle
+def test_an_optimizer_written_for_torch_runs_unchanged():
+    torch = oracle("torch")
+    rng = np.random.default_rng(12)
+    start, grads = [rng.normal(size=s) for s in SHAPES], gradients(rng, 20)
+    results = []
+    for lib in (mg, torch):
+        params = [lib.nn.Parameter(lib.tensor(p)) for p in start]
+        optimizer = heavy_ball(lib)(params, lr=0.01)
+        for t, step in enumerate(grads):
+            for p, g in zip(params, step, strict=True):
+                p.grad = None if g is None else lib.tensor(g)
+            optimizer.step()
+            if t == 10:
+                saved, optimizer = optimizer.state_dict(), heavy_ball(lib)(params)
+                optimizer.load_state_dict(saved)
+        results.append([p.detach().numpy() for p in params])
+        assert sum(s["step"] for s in optimizer.state.values()) == sum(
+            g is not None for s in grads for g in s
+        )
+    close(*results, 1e-12)
+
+
+def test_an_optimizer_without_a_rule_says_so():
+    with pytest.raises(TypeError, match="Optimizer has neither a kernel nor a step"):
+        optim.Optimizer([mg.zeros(1)], {}).step()
+
+
 # ----------------------------------------------------------------------------------------- closures and hooks
 
 

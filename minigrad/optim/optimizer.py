@@ -17,6 +17,7 @@ Saving and loading stand in state.py.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -50,10 +51,11 @@ class Optimizer:
     """Base of all optimizers. params: Tensors, (name, Tensor) pairs, or dicts of them with own options.
 
     foreach, fused and capturable are accepted without effect: a step always is one launch a group.
-    differentiable=True raises.
+    differentiable=True raises. A subclass without a kernel writes a step() of its own, as in PyTorch, and
+    keeps what it needs in `state`.
     """
 
-    kernel: ClassVar[Any]
+    kernel: ClassVar[Any] = None
     ignored: ClassVar[tuple[str, ...]] = ("foreach", "fused", "capturable", "differentiable")
 
     def __init__(self, params: Any, defaults: dict[str, Any]):
@@ -71,6 +73,7 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.steps: dict[Tensor, int] = {}  # t of each parameter: how many steps it has taken
+        self.own: dict[Any, dict[str, Any]] = defaultdict(dict)  # the state of a subclass without a kernel
         self.before: dict[object, Callable] = {}
         self.after: dict[object, Callable] = {}
 
@@ -145,15 +148,19 @@ class Optimizer:
         return loss
 
     def update(self) -> None:
-        """The launches of a step. All gradients are looked at before the first: an error changes nothing."""
-        work = [(group, self.flags(group), self.runs(group["params"])) for group in self.param_groups]
+        """The launches of a step. All that may raise comes before the first: an error changes nothing."""
+        if self.kernel is None:
+            raise TypeError(f"{type(self).__name__} has neither a kernel nor a step() of its own")
+        work = []
+        for group in self.param_groups:
+            launches = [(run, self.scalars(group, run.t)) for run in self.runs(group["params"])]
+            work.append((self.flags(group), launches))
         touched: dict[Arena, None] = {}
-        for group, flags, runs in work:
+        for flags, launches in work:
             names = _slots(self.kernel, flags)
-            for run in runs:
+            for run, scalars in launches:
                 arena, piece = run.arena, run.piece
                 state = [piece(arena.state(self, name)) for name in names]
-                scalars = self.scalars(group, run.t)
                 self.kernel(piece(arena.gradient), piece(arena.array), *state, scalars=scalars, flags=flags)
                 self.steps.update(dict.fromkeys(run.params, run.t))
                 touched[arena] = None
@@ -197,8 +204,10 @@ class Optimizer:
 
     @property
     def state(self) -> Mapping[Tensor, Mapping[str, Any]]:
-        """{parameter: {"step": t, slot: Tensor}} of those that took a step, to read; the Tensors are the
-        state itself. A parameter without steps has {}."""
+        """{parameter: {"step": t, slot: Tensor}} of those that took a step; the Tensors are the state itself.
+
+        To read; a subclass without a kernel writes to it. A parameter that took no step has {}.
+        """
         return states.current(self)
 
     def state_dict(self) -> dict[str, Any]:
@@ -215,7 +224,7 @@ class Optimizer:
         states.load(self, state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = {k: v for k, v in self.__dict__.items() if k not in ("before", "after", "steps")}
+        kept = {k: v for k, v in self.__dict__.items() if k not in ("before", "after", "steps", "own")}
         return kept | {"saved": self.state_dict()}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
@@ -245,7 +254,7 @@ class Optimizer:
 
 @cache
 def _slots(kernel: Any, flags: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(p.name for p in kernel.variant(flags).outputs[1:])
+    return () if kernel is None else tuple(p.name for p in kernel.variant(flags).outputs[1:])
 
 
 def merged(runs: list[Run]) -> list[Run]:

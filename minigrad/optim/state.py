@@ -29,6 +29,8 @@ Group = dict[str, Any]
 
 def current(optimizer: Optimizer) -> Mapping[Tensor, Mapping[str, Any]]:
     """What Optimizer.state shows."""
+    if optimizer.kernel is None:
+        return optimizer.own
     found: dict[Tensor, Mapping[str, Any]] = defaultdict(dict)
     for group in optimizer.param_groups:
         names = optimizer.slots(group)
@@ -47,10 +49,7 @@ def place(optimizer: Optimizer, p: Tensor, name: str) -> Array:
 def save(optimizer: Optimizer) -> dict[str, Any]:
     """The work of Optimizer.state_dict."""
     index = {p: k for k, p in enumerate(optimizer.parameters())}
-    state = {
-        index[p]: {k: Tensor(v.array.copy()) if isinstance(v, Tensor) else v for k, v in slots.items()}
-        for p, slots in current(optimizer).items()
-    }
+    state = {index[p]: {k: copied(v) for k, v in slots.items()} for p, slots in current(optimizer).items()}
     groups = []
     for group in optimizer.param_groups:
         options = {k: deepcopy(v) for k, v in group.items() if k != "params"}
@@ -67,6 +66,7 @@ def load(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> None:
         )
     options: list[Group] = []
     entries: list[tuple[Tensor, int, dict[str, Array]]] = []
+    own: list[tuple[Tensor, Mapping[str, Any]]] = []
     for group, saved, members in matched(what, optimizer, list(state_dict["param_groups"])):
         given = {k: plain(v) for k, v in saved.items() if k not in ("params", "param_names")}
         options.append(group | optimizer.options(given))
@@ -74,9 +74,15 @@ def load(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> None:
         names = optimizer.slots(options[-1])
         for p, label, index in members:
             stored = state_dict["state"].get(index, state_dict["state"].get(str(index), {}))
-            entries.append((p, *entry(f"{what}: {label}", p, names, stored)))
+            if optimizer.kernel is None:
+                own.append((p, stored))
+            else:
+                entries.append((p, *entry(f"{what}: {label}", p, names, stored)))
     for group, chosen in zip(optimizer.param_groups, options, strict=True):
         group.update(chosen)
+    optimizer.own.clear()
+    for p, stored in own:
+        optimizer.own[p] = {k: copied(v, p) for k, v in stored.items()}
     for p, t, values in entries:
         optimizer.steps[p] = t
         for name, value in values.items():
@@ -144,6 +150,13 @@ def array_of(value: Any) -> Array:
         value = value.detach().cpu()
         value = value if value.itemsize > 2 else value.float()
     return value if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+
+
+def copied(value: Any, like: Tensor | None = None) -> Any:
+    """A copy of what a state holds, a Tensor without its graph; on the device of `like`, if that is given."""
+    if not isinstance(value, Tensor):
+        return deepcopy(value)
+    return Tensor(to_device(value.array, (value if like is None else like).device).copy())
 
 
 def plain(option: Any) -> Any:
