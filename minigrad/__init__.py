@@ -14,7 +14,7 @@ from . import _guard
 
 _guard.check()
 
-from . import autograd, backend, linalg, public
+from . import autograd, backend, derivatives, linalg, public
 from .autograd import grad
 from .backend import (
     bfloat16,
@@ -42,6 +42,12 @@ from .threads import get_num_threads, set_num_threads
 
 globals().update(EXPORTS)  # add, sum, matmul, ...: the functions of the public face
 half, float, double, int, long, short = float16, float32, float64, int32, int64, int16
+
+for _name, _value in dict(
+    functional=derivatives, gradcheck=gradcheck, gradgradcheck=gradgradcheck, no_grad=no_grad,
+    enable_grad=enable_grad, set_grad_enabled=set_grad_enabled, inference_mode=inference_mode,
+).items():  # fmt: skip
+    setattr(autograd, _name, _value)  # PyTorch has them there too
 
 __version__ = "0.1.0"
 

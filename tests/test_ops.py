@@ -91,6 +91,19 @@ def grad_of(m: Any) -> Any:
     return m.grad if m is mg else m.autograd.grad
 
 
+def gradients_on_device(sample: Sample) -> tuple[list, list]:
+    """(outputs, gradients of the inputs) of a sample on the device of a fake CuPy; other tests call this."""
+    tensors = [mg.tensor(a, device="cuda") for a in sample.arrays()]
+    leaves = [t.requires_grad_() for k, t in enumerate(tensors) if sample.differentiable(k, t.array)]
+    outputs = outputs_of(mg, sample, tensors)
+    roots = [y for y in outputs if y.requires_grad]
+    if not roots:
+        return outputs, [None] * len(leaves)
+    rng = sample.rng("first")
+    seeds = [mg.tensor(rng.standard_normal(tuple(y.shape)), device="cuda") for y in roots]
+    return outputs, list(mg.grad(roots, leaves, seeds, allow_unused=True))
+
+
 def assert_close(ours: np.ndarray, theirs: np.ndarray, rtol: float, what: str) -> None:
     """Equal shapes and types, exact whole numbers, and floats within rtol of the largest finite entry."""
     assert ours.shape == theirs.shape, f"{what}: shape {ours.shape}, expected {theirs.shape}"

@@ -82,8 +82,8 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
 def _at(self: Tensor, other: Any) -> Tensor:
     if isinstance(other, Tensor):
         a, b = self.array, other.array
-        if a.ndim == 2 == b.ndim and a.dtype is b.dtype and a.dtype.kind != "b":
-            return ops.matmul(self, other)
+        if a.ndim == 2 == b.ndim and a.dtype is b.dtype and a.shape[1] == b.shape[0] and a.dtype.kind != "b":
+            return ops.matmul(self, other)  # nothing to sort out
     return matmul(self, other)
 
 
