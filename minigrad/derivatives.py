@@ -31,8 +31,8 @@ def vjp(
 ) -> tuple[Tensors, Tensors]:
     """(func(*inputs), vᵀJ): v has the form of the outputs, and may be left out for a single number."""
     call = _Call("vjp", func, inputs, create_graph, strict)
-    v = _direction("vjp", v, call.outputs)
-    return call.results(call.gradients(call.outputs, v, create_graph), call.tuple_in)
+    seeds = _direction("vjp", v, call.outputs)
+    return call.results(call.gradients(call.outputs, seeds, create_graph), call.tuple_in)
 
 
 def jvp(
@@ -44,11 +44,11 @@ def jvp(
 ) -> tuple[Tensors, Tensors]:
     """(func(*inputs), J v): v has the form of the inputs, and may be left out for a single number."""
     call = _Call("jvp", func, inputs, create_graph, strict)
-    v = _direction("jvp", v, call.inputs)
+    directions = _direction("jvp", v, call.inputs)
     with enable_grad():
         seeds = [_filled(y, 0).requires_grad_() for y in call.outputs]
         pulled = call.gradients(call.outputs, seeds, True)
-        pairs = [(g, d) for g, d in zip(pulled, v, strict=True) if g.requires_grad]
+        pairs = [(g, d) for g, d in zip(pulled, directions, strict=True) if g.requires_grad]
         found = _grad([g for g, _ in pairs], seeds, [d for _, d in pairs], create_graph)
     return call.results(
         [_filled(y, 0) if g is None else g for y, g in zip(call.outputs, found)], call.tuple_out

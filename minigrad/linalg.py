@@ -243,7 +243,8 @@ def logdet(input: Tensor) -> Tensor:
     return y + ops.log(sign)
 
 
-for _name, _function in dict(
+_METHODS: dict[str, Any] = dict(
     det=det, slogdet=slogdet, logdet=logdet, inverse=inv, matrix_power=matrix_power
-).items():
+)
+for _name, _function in _METHODS.items():
     alias(_function, _name)

@@ -91,8 +91,8 @@ def _rat(self: Tensor, other: Any) -> Tensor:
     return matmul(other, self)
 
 
-Tensor.__matmul__ = _at  # type: ignore[attr-defined]
-Tensor.__rmatmul__ = _rat  # type: ignore[attr-defined]
+Tensor.__matmul__ = _at
+Tensor.__rmatmul__ = _rat
 
 
 @public
