@@ -58,6 +58,14 @@ class Node:
     """
 
     __slots__ = ("__weakref__", "born", "edges", "hooks", "op", "out", "saved", "seen", "shape")
+    op: Any
+    born: int
+    edges: tuple
+    saved: tuple | None
+    seen: int
+    shape: tuple[int, ...]
+    hooks: dict | None
+    out: Any
 
     def __repr__(self) -> str:
         return f"<{self.op.name}>"

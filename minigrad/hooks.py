@@ -26,7 +26,7 @@ class Handle:
 
 
 def hooked(hooks: dict, g: Any) -> Any:
-    """The gradient after all hooks have seen it: what one returns replaces it, what one changes is its own."""
+    """The gradient after all hooks have seen it: what one returns replaces it."""
     g = own(g)
     for hook in list(hooks.values()):
         replaced = hook(g)

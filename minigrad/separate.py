@@ -1,8 +1,7 @@
 """Gradients that share no memory.
 
-A rule may hand on the gradient that it was given (`a + b` gives it to both), or a view of it; inside a backward
-pass that is right, because nothing there is changed in place. What the user gets, he may change.
-"""
+A rule may hand on the gradient that it was given (`a + b` gives it to both), or a view of it; inside a
+backward pass that is right, because nothing there is changed in place. What the user gets, he may change."""
 
 from __future__ import annotations
 
