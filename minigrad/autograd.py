@@ -355,13 +355,7 @@ def _place(edge: Any, wanted: set | None, create_graph: bool) -> Any:
         return False
     if wanted is not None:
         return edge in wanted
-    if (
-        type(edge) is Node
-        or edge.slot is None
-        or edge.grad is not None
-        or edge.hooks is not None
-        or create_graph
-    ):
+    if type(edge) is Node or edge.slot is None or edge.grad is not None or edge.hooks or create_graph:
         return True
     return vacant(edge).array
 

@@ -131,6 +131,8 @@ class device:
     """Where an array lives: `device("cpu")`, `device("cuda")`, `device("cuda:1")`, `device("cuda", 1)`."""
 
     __slots__ = ("index", "type")
+    type: str
+    index: int | None
 
     def __init__(self, type: Any, index: int | None = None):
         if isinstance(type, device):
@@ -255,8 +257,9 @@ def full(shape: tuple[int, ...], value: Any, numpy_dtype: np.dtype, where: devic
 
 # Arithmetic follows IEEE 754 without warnings, as in PyTorch: `token = hush(SILENT)` ... `unhush(token)` is
 # what `with np.errstate(all="ignore")` does, at a tenth of its cost, because every operation enters it.
+SILENT: Any
 try:
-    from numpy._core.umath import _extobj_contextvar, _make_extobj  # type: ignore[attr-defined]
+    from numpy._core.umath import _extobj_contextvar, _make_extobj
 
     SILENT = _make_extobj(all="ignore")
     hush, unhush = _extobj_contextvar.set, _extobj_contextvar.reset
