@@ -2,31 +2,22 @@
 
 from kernels.rows import Rows
 
-# y = softmax(scale x + bias) over the keys that a row's query may look at, 0 at the others; a row without any
-# is 0.
-#     causal: keys up to the row's `query` number
-#     kept:   keys j with keep[row `at` of the mask, j]
-#     added:  bias is row `at` of it
+# y = softmax(scale x + bias), with row `at` of the bias; a row that is minus infinity throughout gives 0
+# (A mask is a bias of 0 and minus infinity: adding is quicker than choosing, for which the maximum waits.)
 ATTENTION_WEIGHTS = Rows(
     "attention_weights",
-    "S x, row int64 query, row int64 at, raw uint8 keep, raw S bias",
+    "S x, row int64 at, raw S bias",
     "S y",
     scalars="scale",
-    flags="causal kept added",
+    flags="biased",
     body="""
     T nothing = log(T(0));                         // minus infinity
     T v = T(x) * scale;
-    #if added
+    #if biased
     v = v + T(bias[at * n + j]);
     #endif
-    #if kept
-    v = keep[at * n + j] != 0 ? v : nothing;
-    #endif
-    #if causal
-    v = j <= query ? v : nothing;
-    #endif
     T m = max(v);
-    T shift = m == nothing ? T(0) : m;
+    T shift = m == nothing ? T(0) : m;             // where there is nothing to look at
     T e = exp(v - shift);
     T s = sum(e);
     T by = s == T(0) ? T(0) : T(1) / s;            // one division a row

@@ -5,7 +5,7 @@ tuples. Those are the public face's business.
 """
 
 from .arithmetic import add, div, div_floor, div_trunc, fmod, mul, neg, remainder, sub
-from .attention import attention_weights, mix, packed_attention
+from .attention import attention_weights, causal_bias, mix, packed_attention
 from .binary import atan2, copysign, heaviside, hypot, lerp, logaddexp, logaddexp2, xlogy
 from .cast import cast, clone, move
 from .index import embed, extreme_at, getitem, put, setitem, sum_at, take

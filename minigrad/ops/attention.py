@@ -27,44 +27,46 @@ from .products import matmul, product
 from .shape import permute, reshape
 from .sums import sum
 
-_rows: dict = {}  # (leading shape of a mask, that of the scores, device) -> row_numbers
+_held: dict = {}  # arrays that depend on shapes alone, made once for each device
+
+
+def _made(scores, key, make):
+    """The array make() for scores' device, from an earlier call if there was one with this key."""
+    key = *key, scores.device.id if on_device(scores) else None
+    if key not in _held:
+        if len(_held) > 200:  # shapes that change at every call
+            _held.clear()
+        _held[key] = xp_of(scores).asarray(make())
+    return _held[key]
 
 
 def row_numbers(lead, scores):
-    """For each row of scores (..., L, S) the number of its row in a mask (*lead, S) that broadcasts."""
+    """For each row of scores (..., L, S) the number of its row in a bias (*lead, S)."""
     full = scores.shape[:-1]
-    key = lead, full, scores.device.id if on_device(scores) else None
-    if key not in _rows:
-        if len(_rows) > 200:  # shapes that change at every call
-            _rows.clear()
-        numbers = np.arange(prod(lead)).reshape(lead)
-        _rows[key] = xp_of(scores).asarray(np.ascontiguousarray(np.broadcast_to(numbers, full)))
-    return _rows[key]
+    numbers = np.arange(prod(lead)).reshape(lead)
+    return _made(scores, ("rows", lead, full), lambda: np.ascontiguousarray(np.broadcast_to(numbers, full)))
 
 
-def _weights(x, bias, keep, causal, scale, out=None):
-    """The weights for scores x (..., L, S), into `out`; bias and keep broadcast to x, keep is bool."""
+def causal_bias(queries, keys, like):
+    """0 where key <= query, else minus infinity: (queries, keys), of the type and on the device of `like`."""
+
+    def make():
+        return np.where(np.tri(queries, keys, dtype=bool), 0.0, -np.inf).astype(like.dtype)
+
+    return _made(like, ("causal", queries, keys, like.dtype), make)
+
+
+def _weights(x, bias, scale, out=None):
+    """The weights for scores x (..., L, S), into `out`; the bias broadcasts to x."""
     if not x.size:
         return x
-    flags, query, at = (), None, None
-    if causal:
-        flags, query = ("causal",), row_numbers((x.shape[-2],), x)
-    if bias is not None or keep is not None:
-        shapes = [a.shape for a in (bias, keep) if a is not None]
-        shape = (*np.broadcast_shapes(*shapes)[:-1], x.shape[-1])
-        at = row_numbers(shape[:-1], x)
-        if keep is not None:
-            flags, keep = (*flags, "kept"), _full(keep, shape).view(np.uint8)
-        if bias is not None:
-            flags, bias = (*flags, "added"), _full(bias, shape)
     scalars = constants(ATTENTION_WEIGHTS, x, (scale,))
-    return ATTENTION_WEIGHTS(x, query, at, keep, bias, out, scalars=scalars, flags=flags)
-
-
-def _full(a, shape):
-    """A mask in a shape, contiguous."""
-    xp = xp_of(a)
-    return xp.ascontiguousarray(a if a.shape == shape else xp.broadcast_to(a, shape))
+    if bias is None:
+        return ATTENTION_WEIGHTS(x, None, None, out, scalars=scalars)
+    xp, shape = xp_of(bias), (*bias.shape[:-1], x.shape[-1])
+    bias = xp.ascontiguousarray(bias if bias.shape == shape else xp.broadcast_to(bias, shape))
+    at = row_numbers(shape[:-1], x)
+    return ATTENTION_WEIGHTS(x, at, bias, out, scalars=scalars, flags=("biased",))
 
 
 def _weights_gradient(g, y, scale, out=None):
@@ -73,23 +75,20 @@ def _weights_gradient(g, y, scale, out=None):
 
 
 @op
-def attention_weights(x, bias, keep, causal, scale):
-    """softmax(scale x + bias) of scores x (..., L, S) over the last axis, where keep allows; else 0
-
-    causal allows query l the keys up to l. A row that allows none is 0.
-    """
-    return _weights(x, bias, keep, causal, scale)
+def attention_weights(x, bias, scale):
+    """softmax(scale x + bias) of scores x (..., L, S) over the last axis; 0 where all is minus infinity"""
+    return _weights(x, bias, scale)
 
 
 @attention_weights.joint_vjp
 def _(g, needed, y, scale):
     if mode.enabled:
         d = y * (g - sum(g * y, (y.array.ndim - 1,), True))
-        return d * scale, d, None, None, None
+        return d * scale, d, None
     if needed[1] is False:
-        return Tensor(_weights_gradient(g.array, y.array, scale)), *[None] * 4
+        return Tensor(_weights_gradient(g.array, y.array, scale)), None, None
     d = Tensor(_weights_gradient(g.array, y.array, 1.0))
-    return d * scale, d, None, None, None
+    return d * scale, d, None
 
 
 def _joined(p, v):
@@ -116,27 +115,27 @@ def _heads(qkv, heads):
 
 
 @op(aux=True)
-def packed_attention(qkv, heads, bias, keep, causal, scale):
+def packed_attention(qkv, heads, bias, scale):
     """Attention of a sequence to itself: q, k, v side by side (B, T, 3 heads E) -> (B, T, heads E)"""
     q, k, v = _heads(qkv, heads)
     p = product(q, k.mT)
-    p = _weights(p, bias, keep, causal, scale, p)
+    p = _weights(p, bias, scale, p)
     y = _joined(p, v).transpose(0, 2, 1, 3)
     return y.reshape(*qkv.shape[:2], qkv.shape[2] // 3), p
 
 
-def _packed_attention(qkv, heads, bias, keep, causal, scale):
+def _packed_attention(qkv, heads, bias, scale):
     b, t, width = qkv.array.shape
     five = permute(reshape(qkv, (b, t, 3, heads, width // (3 * heads))), (2, 0, 3, 1, 4))
     q, k, v = five[0], five[1], five[2]
-    y = matmul(attention_weights(matmul(q, k.mT), bias, keep, causal, scale), v)
+    y = matmul(attention_weights(matmul(q, k.mT), bias, scale), v)
     return reshape(permute(y, (0, 2, 1, 3)), (b, t, width // 3))
 
 
 @packed_attention.joint_vjp
-def _(g, needed, aux, qkv, heads, bias, keep, causal, scale):
+def _(g, needed, aux, qkv, heads, bias, scale):
     if mode.enabled:
-        return gradients(_packed_attention, g, needed, qkv, heads, bias, keep, causal, scale)
+        return gradients(_packed_attention, g, needed, qkv, heads, bias, scale)
     q, k, v = _heads(qkv.array, heads)
     b, h, t, e = q.shape
     g = g.array.reshape(b, t, h, e).transpose(0, 2, 1, 3)
@@ -150,4 +149,4 @@ def _(g, needed, aux, qkv, heads, bias, keep, causal, scale):
     d = _weights_gradient(d, aux, scale, d)
     product(d, k, gq)
     product(d.mT, q, gk)
-    return Tensor(found), None, gbias, *[None] * 3
+    return Tensor(found), None, gbias, None

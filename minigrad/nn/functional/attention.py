@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ... import ops
+from ...backend import xp_of
 from ...public.promote import same_device
 from ...tensor import Tensor
 from .activation import floating
@@ -32,25 +33,32 @@ def _checked(name: str, query: Tensor, key: Tensor, value: Tensor) -> None:
     same_device(name, query, key, value)
 
 
-def split_mask(name: str, mask: Tensor | None, query: Tensor, scores: tuple[int, ...]) -> tuple[Any, Any]:
-    """(bias, keep): a floating mask is added to the scores, a bool one (True: look) decides."""
+def bias_of(name: str, mask: Tensor | None, causal: bool, like: Tensor, scores: tuple[int, ...]) -> Any:
+    """What is added to the scores (..., L, S): a floating mask itself, or 0 and minus infinity, or None."""
+    if causal:
+        if mask is not None:
+            raise ValueError(
+                f"{name}: attn_mask and is_causal are both given; put the triangle into the mask"
+            )
+        return ops.causal_bias(*scores[-2:], like.array)
     if mask is None:
-        return None, None
+        return None
     if not isinstance(mask, Tensor):
         raise TypeError(f"{name}: attn_mask is a {type(mask).__name__}, no Tensor")
-    same_device(name, query, mask)
+    same_device(name, like, mask)
     shape = mask.array.shape
     lead = len(scores) - len(shape)
     if lead < 0 or any(n not in (1, s) for n, s in zip(shape, scores[lead:])):
         raise ValueError(f"{name}: attn_mask {list(shape)} does not broadcast to the scores {list(scores)}")
     if mask.array.dtype == bool:
-        return None, mask.array.reshape(1, 1) if not shape else mask.array
-    if mask.array.dtype != query.array.dtype:
+        number = like.array.dtype.type
+        mask = Tensor(xp_of(mask.array).where(mask.array, number(0), number(-np.inf)))
+    if mask.array.dtype != like.array.dtype:
         raise TypeError(
-            f"{name}: attn_mask is {mask.dtype.name}, the query {query.dtype.name}; give a bool mask, or the "
+            f"{name}: attn_mask is {mask.dtype.name}, the query {like.dtype.name}; give a bool mask, or the "
             "query's dtype"
         )
-    return mask if shape else mask.reshape(1, 1), None
+    return mask if len(shape) > 1 else mask.reshape(1, -1)
 
 
 def scores_shape(name: str, query: Tensor, key: Tensor) -> tuple[int, ...]:
@@ -67,10 +75,10 @@ def scores_shape(name: str, query: Tensor, key: Tensor) -> tuple[int, ...]:
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, bias: Any, keep: Any, causal: bool, scale: float, p: float
+    query: Tensor, key: Tensor, value: Tensor, bias: Any, scale: float, p: float
 ) -> tuple[Tensor, Tensor]:
     """(the weighted values, the weights), the weights after dropout."""
-    weights = ops.attention_weights(ops.matmul(query, key.mT), bias, keep, causal, scale)
+    weights = ops.attention_weights(ops.matmul(query, key.mT), bias, scale)
     if p:
         weights = dropout(weights, p)
     return ops.mix(weights, value), weights
@@ -99,16 +107,14 @@ def scaled_dot_product_attention(
     """
     name = "scaled_dot_product_attention"
     _checked(name, query, key, value)
-    if is_causal and attn_mask is not None:
-        raise ValueError(f"{name}: attn_mask and is_causal are both given; put the triangle into the mask")
     if not 0.0 <= dropout_p <= 1.0:
         raise ValueError(f"{name}: dropout_p={dropout_p}; a probability lies in [0, 1]")
     if scale is None:
         scale = 1 / math.sqrt(query.array.shape[-1]) if query.array.shape[-1] else 1.0
     if enable_gqa and query.array.shape[:-2] != key.array.shape[:-2]:
         return _grouped(query, key, value, attn_mask, dropout_p, is_causal, scale)
-    bias, keep = split_mask(name, attn_mask, query, scores_shape(name, query, key))
-    return attend(query, key, value, bias, keep, is_causal, float(scale), dropout_p)[0]
+    bias = bias_of(name, attn_mask, is_causal, query, scores_shape(name, query, key))
+    return attend(query, key, value, bias, float(scale), dropout_p)[0]
 
 
 def _grouped(
@@ -130,11 +136,11 @@ def _grouped(
         )
     heads, groups = q[-3], k[-3]
     lead = scores_shape(name, query[..., :1, :, :], key[..., :1, :, :])[:-3]
-    bias, keep = split_mask(name, mask, query, (*lead, heads, q[-2], k[-2]))
-    bias, keep = (_split_heads(m, groups, heads) for m in (bias, keep))
+    bias = bias_of(name, mask, causal, query, (*lead, heads, q[-2], k[-2]))
+    bias = _split_heads(bias, groups, heads)
     apart = query.reshape(*q[:-3], groups, heads // groups, *q[-2:])
     shared = (t.reshape(*t.shape[:-2], 1, *t.shape[-2:]) for t in (key, value))
-    y, _ = attend(apart, *shared, bias, keep, causal, float(scale), p)
+    y, _ = attend(apart, *shared, bias, float(scale), p)
     return y.reshape(*y.shape[:-4], heads, *y.shape[-2:])
 
 
@@ -165,9 +171,7 @@ def packed_attention(
         raise ValueError(
             f"{name}: qkv {list(shape)}, num_heads={num_heads}; it is (B, T, 3 C), and C divides by num_heads"
         )
-    if is_causal and attn_mask is not None:
-        raise ValueError(f"{name}: attn_mask and is_causal are both given; put the triangle into the mask")
     width = shape[2] // (3 * num_heads)
     scale = 1 / math.sqrt(width) if scale is None and width else scale or 1.0
-    bias, keep = split_mask(name, attn_mask, x, (shape[0], num_heads, shape[1], shape[1]))
-    return ops.packed_attention(x, num_heads, bias, keep, is_causal, float(scale))
+    bias = bias_of(name, attn_mask, is_causal, x, (shape[0], num_heads, shape[1], shape[1]))
+    return ops.packed_attention(x, num_heads, bias, float(scale))
