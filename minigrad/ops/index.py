@@ -153,7 +153,8 @@ def collected(g, index, axis, size, how):
         return scanned(xp, g.reshape(places.size, inner), places, outer * size, how).reshape(shape)
     if inner > 1:
         places = (places[:, None] * inner + xp.arange(inner)).reshape(-1)
-    y = np.full(outer * size * inner, start_of(how, g.dtype), g.dtype)
+    n = outer * size * inner
+    y = np.zeros(n, g.dtype) if how == "add" else np.full(n, start_of(how, g.dtype), g.dtype)
     getattr(np, how).at(y, places, g.reshape(-1))
     return y.reshape(shape)
 

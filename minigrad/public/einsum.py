@@ -11,7 +11,7 @@ einsum's again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
 from itertools import combinations
 from math import prod
 from typing import Any
@@ -43,7 +43,7 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
         raise ValueError("einsum: no operands")
     check_product("einsum", *operands)
     same_device("einsum", *operands)
-    inputs, output = _parse(equation, operands)
+    inputs, output = _parse(equation, tuple([x.array.ndim for x in operands]))
     terms = [_distinct(x, labels, equation) for x, labels in zip(operands, inputs)]
     sizes = _sizes(terms, equation)
     for label in output:
@@ -77,13 +77,14 @@ def _from_lists(*given: Any) -> tuple[str, tuple]:
     return ",".join([letters(dims) for dims in subscripts]) + arrow, operands
 
 
-def _parse(equation: str, operands: Sequence[Tensor]) -> tuple[list[list[Label]], list[Label]]:
+@functools.lru_cache(1024)
+def _parse(equation: str, ndims: tuple[int, ...]) -> tuple[list[list[Label]], list[Label]]:
     """The labels of the dims of each operand, and of the output."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     subscripts = left.split(",")
-    if len(subscripts) != len(operands):
-        raise ValueError(f"einsum: {equation!r} names {len(subscripts)} operands, there are {len(operands)}")
-    inputs = [_labels(text, x.array.ndim, equation) for text, x in zip(subscripts, operands)]
+    if len(subscripts) != len(ndims):
+        raise ValueError(f"einsum: {equation!r} names {len(subscripts)} operands, there are {len(ndims)}")
+    inputs = [_labels(text, ndim, equation) for text, ndim in zip(subscripts, ndims)]
     dots: list[Label] = sorted({n for labels in inputs for n in labels if isinstance(n, int)})
     if arrow:
         before, ellipsis, after = right.partition("...")
@@ -177,11 +178,10 @@ def _contracted(left: Term, right: Term, keep: set[Label]) -> Term:
     lead, n, k, m = ([size[label] for label in group] for group in (batch, rows, inner, columns))
     a = permuted(a, [of_a.index(label) for label in batch + rows + inner])
     b = permuted(b, [of_b.index(label) for label in batch + inner + columns])
-    stack = (prod(lead),) if batch else ()
     if inner:
-        y = ops.matmul(reshaped(a, (*stack, prod(n), prod(k))), reshaped(b, (*stack, prod(k), prod(m))))
+        y = ops.matmul(reshaped(a, (*lead, prod(n), prod(k))), reshaped(b, (*lead, prod(k), prod(m))))
     else:
-        y = ops.mul(reshaped(a, (*stack, prod(n), 1)), reshaped(b, (*stack, 1, prod(m))))
+        y = ops.mul(reshaped(a, (*lead, prod(n), 1)), reshaped(b, (*lead, 1, prod(m))))
     return reshaped(y, (*lead, *n, *m)), [*batch, *rows, *columns]
 
 

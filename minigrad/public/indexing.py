@@ -42,6 +42,8 @@ def key_of(x: Tensor, key: Any, name: str = "indexing") -> tuple[tuple | None, l
 
     IndexError for what does not fit the tensor.
     """
+    if isinstance(key, Tensor) and key.array.dtype.kind == "i" and key.array.ndim and x.array.ndim:
+        return None, [(0, in_range(name, _beside(x, key), 0, x.array.shape[0]))]  # by far the most common
     items = [_item(x, k) for k in (key if isinstance(key, tuple) else (key,))]
     dots = [n for n, k in enumerate(items) if k is Ellipsis]
     if len(dots) > 1:
@@ -104,12 +106,17 @@ def _item(x: Tensor, k: Any) -> Any:
         raise IndexError(
             f"indexing: a {k.dtype.name} index; use whole numbers (.long()) or a mask of bools (.bool())"
         )
-    where = device_of(x.array)
     if kind == "b":
-        return Mask(k.array, where)
-    if on_device(k.array) != on_device(x.array):
-        k = Tensor(to_device(k.array, where))
+        return Mask(k.array, device_of(x.array))
+    k = _beside(x, k)
     return k if k.array.ndim or on_device(k.array) else int(k.array)
+
+
+def _beside(x: Tensor, k: Tensor) -> Tensor:
+    """The index on the device of x; itself if it is there, so that its changes are seen."""
+    if type(k.array) is type(x.array):
+        return k
+    return Tensor(to_device(k.array, device_of(x.array)))
 
 
 def _numbers(k: Any) -> np.ndarray:
@@ -122,6 +129,9 @@ def _host(k: Any) -> Any:
     return k.tolist() if isinstance(k, Tensor) else k
 
 
+_MIN, _MAX = np.minimum.reduce, np.maximum.reduce
+
+
 def in_range(name: str, index: Tensor, dim: int, size: int, negative: bool = True) -> Tensor:
     """The index counted from 0. IndexError for one out of range; on a device it counts modulo the size."""
     array = index.array
@@ -129,7 +139,7 @@ def in_range(name: str, index: Tensor, dim: int, size: int, negative: bool = Tru
         return index
     if on_device(array):
         return Tensor(array % array.dtype.type(max(size, 1))) if negative else index
-    low, high = array.min(), array.max()
+    low, high = _MIN(array, None), _MAX(array, None)
     if high >= size or low < (-size if negative else 0):
         raise _out_of_range(name, high if high >= size else low, dim, size)
     return Tensor(np.where(array < 0, array + size, array)) if low < 0 else index
@@ -170,15 +180,21 @@ def _one_axis(x: Tensor, places: list[Place]) -> tuple[Tensor, int, Tensor, tupl
 _PLAIN = {int, slice, type(None), type(Ellipsis)}
 
 
-@method
-def __getitem__(self: Tensor, key: Any) -> Tensor:
-    """self[key]: a view for ints, slices, None and Ellipsis; a copy where tensors, lists, masks take part."""
+def _plain(key: Any) -> tuple | None:
+    """A key of ints, slices, None and an Ellipsis as NumPy takes it, for a view; None for any other."""
     items = key if type(key) is tuple else (key,)
     for k in items:
         if type(k) not in _PLAIN or (type(k) is slice and k.step is not None):
-            break
-    else:
-        return ops.getitem(self, items if Ellipsis in items else (*items, Ellipsis))
+            return None
+    return items if Ellipsis in items else (*items, Ellipsis)
+
+
+@method
+def __getitem__(self: Tensor, key: Any) -> Tensor:
+    """self[key]: a view for ints, slices, None and Ellipsis; a copy where tensors, lists, masks take part."""
+    plain = _plain(key)
+    if plain is not None:
+        return ops.getitem(self, plain)
     basic, places = key_of(self, key)
     if not places:
         return ops.getitem(self, basic or (Ellipsis,))
@@ -217,16 +233,19 @@ def __setitem__(self: Tensor, key: Any, value: Any) -> None:
         xp_of(x).copyto(x, array, where=mask)
         self.touch()
         return
-    basic, places = key_of(self, key)
-    target = x[basic or (Ellipsis,)]
-    where: list[Any] = [slice(None)] * target.ndim
-    for dim, index in places:
-        where[dim] = index.array
+    where = _plain(key)
+    if where is None:
+        basic, places = key_of(self, key)
+        x = x[basic or (Ellipsis,)]
+        inside: list[Any] = [slice(None)] * x.ndim
+        for dim, index in places:
+            inside[dim] = index.array
+        where = tuple(inside) or (Ellipsis,)
     try:
-        target[tuple(where) or (Ellipsis,)] = array
+        x[where] = array
     except ValueError as error:
         raise ValueError(
-            f"indexing: a value of shape {array.shape} for a part of a tensor of shape {x.shape}: {error}"
+            f"indexing: a value of shape {array.shape} for a part of shape {x[where].shape}: {error}"
         ) from None
     self.touch()
 
