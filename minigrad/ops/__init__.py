@@ -39,6 +39,7 @@ from .normalization import batch_norm, channel_norm, layer_norm, rms_norm
 from .order import argsort, middle, put_along, take_along
 from .power import power
 from .products import linear_product, matmul
+from .recurrent import gru, lstm, rnn
 from .reduce import (
     all,
     amax,
