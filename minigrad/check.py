@@ -8,7 +8,7 @@ with eps = 1e-6 differences of float32 numbers hold no digits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,8 +42,12 @@ def gradcheck(
     GradcheckError.
     """
     given = _given("gradcheck", inputs)
+    check = _Check(func, given, eps, atol, rtol, nondet_tol)
     try:
-        _check(func, given, eps, atol, rtol, nondet_tol, fast_mode)
+        if fast_mode:
+            check.directions()
+        else:
+            check.entries()
     except GradcheckError:
         if raise_exception:
             raise
@@ -125,117 +129,105 @@ def _outputs(func: Callable, inputs: Any) -> list[Tensor]:
     return [t for t in listed if t.dtype.is_floating_point]
 
 
-def _check(
-    func: Callable, given: list, eps: float, atol: float, rtol: float, nondet_tol: float, fast: bool
-) -> None:
-    """GradcheckError where a gradient is wrong; in fast mode entries are only looked at to name the worst."""
-    checked = [k for k, x in enumerate(given) if _differentiable(x)]
-    if not fast or not _directions_agree(func, given, checked, eps, atol, rtol):
-        _compare_entries(func, given, checked, eps, atol, rtol)
-        if fast:
+class _Check:
+    """A function, its inputs, and the tolerances: what every comparison below needs."""
+
+    def __init__(self, func: Callable, given: list, eps: float, atol: float, rtol: float, nondet_tol: float):
+        self.func, self.given, self.eps = func, given, eps
+        self.atol, self.rtol, self.nondet_tol = atol, rtol, nondet_tol
+        self.checked = [k for k, x in enumerate(given) if _differentiable(x)]
+        self.rng = np.random.default_rng(0)
+
+    # ---- in one random direction
+
+    def directions(self) -> None:
+        """v·(J u) from differences must be (v J)·u from backward, for each input; else entries are compared."""
+        v = [self.unit(y) for y in _outputs(self.func, self.given)]
+        gradients, again = self.gradients(v), self.gradients(v)
+        for k, g, h in zip(self.checked, gradients, again, strict=True):
+            self.repeatable(k, g, h)
+            u = self.unit(self.given[k])
+            slopes = self.difference(k, u)
+            numerical = sum(float((a * b).sum()) for a, b in zip(v, slopes, strict=True))
+            if not abs(float((g * u).sum()) - numerical) <= self.atol + self.rtol * abs(numerical):
+                self.entries()  # names the worst one
+                raise GradcheckError(
+                    f"gradcheck: the derivative by inputs[{k}] in a direction and its difference disagree, "
+                    "though every entry agrees within atol and rtol; is the function smooth here?"
+                )
+
+    def unit(self, x: Tensor) -> np.ndarray:
+        u = self.rng.standard_normal(x.array.shape)
+        return u / max(float(np.linalg.norm(u)), 1e-12)
+
+    # ---- entry by entry
+
+    def entries(self) -> None:
+        """Every entry of every Jacobian; the one that is furthest beyond its tolerance is named."""
+        outputs = _outputs(self.func, self.given)
+        numerical = {k: self.columns(k, outputs) for k in self.checked}
+        worst, told = 1.0, ""
+        for o, y in enumerate(outputs):
+            for element in np.ndindex(y.array.shape):
+                seeds = [np.zeros(t.array.shape) for t in outputs]
+                seeds[o][element] = 1
+                gradients, again = self.gradients(seeds), self.gradients(seeds)
+                for k, g, h in zip(self.checked, gradients, again, strict=True):
+                    self.repeatable(k, g, h)
+                    expected = numerical[k][o][(..., *element)].reshape(g.shape)
+                    excess = np.abs(g - expected) / (self.atol + self.rtol * np.abs(expected))
+                    excess = np.where(np.isnan(excess), np.inf, excess)
+                    if excess.max(initial=0) > worst:
+                        worst, at = excess.max(), np.unravel_index(int(excess.argmax()), excess.shape)
+                        told = f"d outputs[{o}]{_at(element)} / d inputs[{k}]{_at(at)} is {g[at]:.6g} by "
+                        told += f"backward, {expected[at]:.6g} by differences"
+        if told:
+            limits = f"(atol={self.atol}, rtol={self.rtol})"
+            raise GradcheckError(f"gradcheck: {told} {limits}; this is the worst entry")
+
+    def columns(self, k: int, outputs: list[Tensor]) -> list[np.ndarray]:
+        """The derivative of each output by each element of input k: (elements, *shape of the output)."""
+        found = []
+        for element in np.ndindex(self.given[k].array.shape):
+            u = np.zeros(self.given[k].array.shape)
+            u[element] = 1
+            found.append(self.difference(k, u))
+        if not found:
+            return [np.zeros((0, *y.array.shape)) for y in outputs]
+        return [np.stack([slopes[o] for slopes in found]) for o in range(len(outputs))]
+
+    # ---- the two ways to a derivative
+
+    def difference(self, k: int, u: np.ndarray) -> list[np.ndarray]:
+        """The derivative of every output by input k in the direction u, from central differences."""
+        ahead, behind = self.moved(k, self.eps * u), self.moved(k, -self.eps * u)
+        return [(a - b) / (2 * self.eps) for a, b in zip(ahead, behind, strict=True)]
+
+    def moved(self, k: int, by: np.ndarray) -> list[np.ndarray]:
+        values = list(self.given)
+        values[k] = _like(self.given[k], to_host(self.given[k].array) + by)
+        return [np.array(to_host(y.array), dtype=np.float64) for y in _outputs(self.func, values)]
+
+    def gradients(self, seeds: list[np.ndarray]) -> list[np.ndarray]:
+        """The gradients of Σ seeds·outputs by the inputs, from backward; zeros where there is none."""
+        leaves = [self.given[k] for k in self.checked]
+        outputs = _outputs(self.func, self.given)
+        pairs = [(y, s) for y, s in zip(outputs, seeds, strict=True) if y.requires_grad]
+        found: tuple = (None,) * len(leaves)
+        if pairs:
+            v = [Tensor(to_device(np.array(s, y.dtype.numpy), device_of(y.array))) for y, s in pairs]
+            found = grad([y for y, _ in pairs], leaves, v, allow_unused=True)
+        zeros = [np.zeros(x.array.shape) for x in leaves]
+        return [z if g is None else to_host(g.array) for z, g in zip(zeros, found, strict=True)]
+
+    def repeatable(self, k: int, first: np.ndarray, second: np.ndarray) -> None:
+        """GradcheckError when two backward passes differ by more than nondet_tol."""
+        apart = np.abs(first - second).max(initial=0)
+        if apart > self.nondet_tol:
             raise GradcheckError(
-                "gradcheck: a directional derivative and its difference disagree, though every entry agrees "
-                "within atol and rtol; is the function smooth here? fast_mode=False compares entries only"
+                f"gradcheck: two backward passes gave different gradients by inputs[{k}]: they differ by "
+                f"{apart:.3g}, nondet_tol is {self.nondet_tol}"
             )
-    first, second = (list(_jacobian(func, given, checked)) for _ in range(2))
-    for (o, i, _, a), (_, _, _, b) in zip(first, second, strict=True):
-        if np.abs(a - b).max(initial=0) > nondet_tol:
-            raise GradcheckError(
-                f"gradcheck: two backward passes gave different gradients of outputs[{o}] by inputs[{i}]: "
-                f"they differ by {np.abs(a - b).max():.3g}, nondet_tol is {nondet_tol}"
-            )
-
-
-def _moved(func: Callable, given: list, k: int, by: np.ndarray) -> list[np.ndarray]:
-    """The outputs as arrays, when input k is moved."""
-    values = list(given)
-    values[k] = _like(given[k], to_host(given[k].array) + by)
-    return [np.array(to_host(y.array), dtype=np.float64) for y in _outputs(func, values)]
-
-
-def _difference(func: Callable, given: list, k: int, u: np.ndarray, eps: float) -> list[np.ndarray]:
-    """The derivative of every output by input k in the direction u, from central differences."""
-    ahead, behind = _moved(func, given, k, eps * u), _moved(func, given, k, -eps * u)
-    return [(a - b) / (2 * eps) for a, b in zip(ahead, behind, strict=True)]
-
-
-def _gradients(outputs: list[Tensor], seeds: list[np.ndarray], leaves: list[Tensor]) -> list[np.ndarray]:
-    """The gradients of Σ seeds·outputs by the leaves; zeros where there is none."""
-    pairs = [(y, s) for y, s in zip(outputs, seeds, strict=True) if y.requires_grad]
-    if not pairs:
-        return [np.zeros(x.array.shape) for x in leaves]
-    given = [
-        Tensor(to_device(np.array(s, dtype=to_host(y.array).dtype), device_of(y.array))) for y, s in pairs
-    ]
-    found = grad([y for y, _ in pairs], leaves, given, retain_graph=True, allow_unused=True)
-    return [
-        np.zeros(x.array.shape) if g is None else to_host(g.array) for x, g in zip(leaves, found, strict=True)
-    ]
-
-
-def _directions_agree(
-    func: Callable, given: list, checked: list[int], eps: float, atol: float, rtol: float
-) -> bool:
-    """Whether v·(J u) from differences is (v J)·u from backward, for each input, in random directions."""
-    rng = np.random.default_rng(0)
-    outputs = _outputs(func, given)
-    v = [_unit(rng, y.array.shape) for y in outputs]
-    gradients = _gradients(outputs, v, [given[k] for k in checked])
-    for k, g in zip(checked, gradients, strict=True):
-        u = _unit(rng, given[k].array.shape)
-        slopes = _difference(func, given, k, u, eps)
-        numerical = sum(float((a * b).sum()) for a, b in zip(v, slopes, strict=True))
-        if not abs(float((g * u).sum()) - numerical) <= atol + rtol * abs(numerical):
-            return False
-    return True
-
-
-def _unit(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    u = rng.standard_normal(shape)
-    return u / max(float(np.linalg.norm(u)), 1e-12)
-
-
-def _jacobian(func: Callable, given: list, checked: list[int]) -> Iterator[tuple[int, int, int, np.ndarray]]:
-    """(output, input, element of the output, its gradient by the input), for all of them."""
-    outputs = _outputs(func, given)
-    for o, y in enumerate(outputs):
-        for e in range(y.array.size):
-            seeds = [np.zeros(t.array.shape) for t in outputs]
-            seeds[o].reshape(-1)[e] = 1
-            found = _gradients(outputs, seeds, [given[k] for k in checked])
-            yield from ((o, k, e, g) for k, g in zip(checked, found, strict=True))
-
-
-def _compare_entries(
-    func: Callable, given: list, checked: list[int], eps: float, atol: float, rtol: float
-) -> None:
-    """Every entry of every Jacobian. GradcheckError names the one that is furthest beyond its tolerance."""
-    numerical: dict[tuple[int, int], np.ndarray] = {}  # (output, input) -> (elements of input, *output shape)
-    for k in checked:
-        size = given[k].array.size
-        rows = []
-        for e in range(size):
-            u = np.zeros(given[k].array.shape)
-            u.reshape(-1)[e] = 1
-            rows.append(_difference(func, given, k, u, eps))
-        for o in range(len(rows[0]) if rows else 0):
-            numerical[o, k] = np.stack([row[o].reshape(-1) for row in rows])
-    worst, told = 0.0, ""
-    for o, k, e, gradient in _jacobian(func, given, checked):
-        expected = numerical[o, k][:, e].reshape(gradient.shape) if gradient.size else gradient
-        excess = np.abs(gradient - expected) / (atol + rtol * np.abs(expected))
-        excess = np.where(np.isnan(excess), np.inf, excess)
-        if excess.max(initial=0) > max(worst, 1.0):
-            at = np.unravel_index(int(excess.argmax()), excess.shape)
-            worst = excess.max()
-            element = np.unravel_index(e, _outputs(func, given)[o].array.shape)
-            told = (
-                f"gradcheck: d outputs[{o}]{_at(element)} / d inputs[{k}]{_at(at)} is {gradient[at]:.6g} by "
-                f"backward, {expected[at]:.6g} by differences (atol={atol}, rtol={rtol}); "
-                "this is the worst entry"
-            )
-    if told:
-        raise GradcheckError(told)
 
 
 def _at(place: tuple) -> str:
