@@ -172,12 +172,27 @@ def svdvals(A: Tensor) -> Tensor:
     return svd(A, full_matrices=False).S
 
 
-def pinv(A: Tensor, *, rcond: float | None = None) -> Tensor:
-    """The pseudo-inverse: singular values up to rcond (max(m, n) epsilons) times the largest count as 0."""
+def pinv(
+    A: Tensor, rcond: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None
+) -> Tensor:
+    """The pseudo-inverse: singular values up to max(atol, rtol times the largest) count as 0.
+
+    rtol (rcond is another name for it) is max(m, n) epsilons by default, 0 where an atol is given; both are
+    numbers, or tensors of one number a matrix. hermitian promises that A is symmetric, and changes nothing.
+    """
     _matrices("pinv", A, square=False)
-    if rcond is None:
-        rcond = max(A.array.shape[-2:]) * float(np.finfo(A.array.dtype).eps)
-    return ops.pinv(A, A.array.dtype.type(rcond))
+    if rcond is not None and rtol is not None:
+        raise TypeError("pinv: give rcond or rtol, not both; they are the same")
+    rtol = rcond if rtol is None else rtol
+    if rtol is None and (atol is None or (not isinstance(atol, Tensor) and atol == 0)):
+        rtol = max(A.array.shape[-2:]) * float(np.finfo(A.array.dtype).eps)
+    return ops.pinv(A, _bound(A, atol), _bound(A, rtol))
+
+
+def _bound(A: Tensor, value: Any) -> Any:
+    """A number, or a tensor of one number a matrix, in a shape that compares with singular values."""
+    kind = A.array.dtype
+    return value.array.astype(kind)[..., None] if isinstance(value, Tensor) else kind.type(value or 0)
 
 
 def matrix_power(A: Tensor, n: int) -> Tensor:

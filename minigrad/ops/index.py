@@ -132,6 +132,8 @@ def start_of(how, dtype):
     """What a reduction of nothing gives: 0, or less (more) than every value of the type."""
     if how == "add":
         return dtype.type(0)
+    if dtype.kind == "b":
+        return dtype.type(how == "minimum")
     if dtype.kind in "iu":
         return dtype.type(np.iinfo(dtype).min if how == "maximum" else np.iinfo(dtype).max)
     return dtype.type(-np.inf if how == "maximum" else np.inf)

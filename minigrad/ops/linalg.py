@@ -125,13 +125,13 @@ def _(g, needed, y):
 
 
 @op
-def pinv(x, rcond):
-    """The pseudo-inverse: singular values of at most rcond times the largest count as 0."""
+def pinv(x, atol, rtol):
+    """The pseudo-inverse: singular values of at most atol, or rtol times the largest, count as 0."""
     xp = xp_of(x)
     u, s, v = xp.linalg.svd(x, full_matrices=False)
     if not s.size:
         return x.mT.copy()
-    kept = s > s.max(axis=-1, keepdims=True) * rcond
+    kept = (s > s.max(axis=-1, keepdims=True) * rtol) & (s > atol)
     inverse = xp.where(kept, 1 / xp.where(kept, s, s.dtype.type(1)), s.dtype.type(0))
     return v.mT @ (inverse[..., :, None] * u.mT)
 

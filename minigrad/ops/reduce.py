@@ -34,7 +34,7 @@ def kept(y, axes, shape):
 @op
 def prod(x, axis, keepdim):
     """The product over one axis."""
-    return xp_of(x).prod(x, axis=axis, keepdims=keepdim)
+    return xp_of(x).prod(x, axis=axis, keepdims=keepdim, dtype=x.dtype)
 
 
 prod.vjp(x=lambda g, x, axis: spread(g, (axis,), x.array.shape) * _others(x, axis))

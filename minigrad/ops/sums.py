@@ -65,7 +65,7 @@ def fold(x, axes, shape):
         return out
     if is_half(x):
         return _stored(x.astype(np.float32).sum(axis=axes).astype(x.dtype), shape, out)
-    return _stored(x.sum(axis=axes), shape, out)
+    return _stored(x.sum(axis=axes, dtype=x.dtype), shape, out)
 
 
 def _stored(y, shape, out):

@@ -23,7 +23,7 @@ from .promote import (
 from .register import alias, alias_of, in_place, method, public
 
 
-def _scaled(name: str, value: Any, factor: Any, called: str) -> Any:
+def scaled(name: str, value: Any, factor: Any, called: str) -> Any:
     """factor value: a Tensor or scalar, times a number of the same kind."""
     if factor.__class__ is int and factor == 1:
         return value
@@ -52,7 +52,7 @@ def _subtractable(name: str, *values: Any) -> None:
 def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """input + alpha other, with broadcasting."""
     a, b = operands("add", input, other)
-    return ops.add(a, _scaled("add", b, alpha, "alpha"))
+    return ops.add(a, scaled("add", b, alpha, "alpha"))
 
 
 @public
@@ -61,7 +61,7 @@ def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """input - alpha other, with broadcasting."""
     _subtractable("sub", input, other)
     a, b = operands("sub", input, other)
-    return ops.sub(a, _scaled("sub", b, alpha, "alpha"))
+    return ops.sub(a, scaled("sub", b, alpha, "alpha"))
 
 
 @public
@@ -99,7 +99,7 @@ def addcmul(input: Tensor, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Ten
     """input + value tensor1 tensor2, with broadcasting."""
     a, b, c = operands("addcmul", input, tensor1, tensor2)
     product = ops.mul(b, c)
-    return ops.add(a, _scaled("addcmul", product, value, "value"))
+    return ops.add(a, scaled("addcmul", product, value, "value"))
 
 
 @public
@@ -109,7 +109,7 @@ def addcdiv(input: Tensor, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Ten
     a, b, c = operands("addcdiv", input, tensor1, tensor2)
     _floating_only("addcdiv", a, b)
     quotient = ops.div(b, c)
-    return ops.add(a, _scaled("addcdiv", quotient, value, "value"))
+    return ops.add(a, scaled("addcdiv", quotient, value, "value"))
 
 
 @public

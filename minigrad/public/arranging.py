@@ -45,7 +45,10 @@ def flipud(input: Tensor) -> Tensor:
 @method
 def rot90(input: Tensor, k: int = 1, dims: Any = (0, 1)) -> Tensor:
     """Turned by k quarters from dims[0] towards dims[1]."""
-    a, b = in_order("rot90", dims, input.array.ndim)
+    turned = in_order("rot90", dims, input.array.ndim)
+    if len(turned) != 2:
+        raise ValueError(f"rot90: dims={dims}; a turn takes two dims")
+    a, b = turned
     if k % 4 == 2:
         return ops.flip(input, (a, b))
     if k % 4 == 0:

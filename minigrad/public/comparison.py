@@ -76,7 +76,7 @@ def isclose(
     """|input - other| <= atol + rtol |other|, elementwise; infinities are close to themselves."""
     if rtol < 0 or atol < 0:
         raise ValueError(f"isclose: rtol = {rtol} and atol = {atol} are not to be negative")
-    d = result_type(input, other)
+    d = result_type(tensor_of("isclose", input), tensor_of("isclose", other))
     a, b = operands("isclose", input, other, to=d if d.is_floating_point else float64)
     kind = a.array.dtype.type
     return ops.close(a, b, kind(rtol), kind(atol), bool(equal_nan))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import numbers
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,7 @@ from ..backend import (
     to_device,
 )
 from ..tensor import Tensor
-from .promote import dtype_of_number
+from .promote import check_operand, dtype_of_number, scalar
 from .register import method, public
 
 # -------------------------------------------------------------------------------------------------- from data
@@ -160,8 +161,10 @@ def shape_of(name: str, sizes: tuple, size: Any = None) -> tuple[int, ...]:
 def filled(
     shape: tuple[int, ...], value: Any, dtype: Any, device: Any, requires_grad: bool = False
 ) -> Tensor:
+    check_operand("full", value)
     d = get_default_dtype() if dtype is None else as_dtype(dtype)
-    return _finish(backend.full(shape, value, d.numpy, resolve_device(device)), requires_grad)
+    number = scalar(value.item() if isinstance(value, Tensor) else value, d)
+    return _finish(backend.full(shape, number, d.numpy, resolve_device(device)), requires_grad)
 
 
 @public
@@ -193,9 +196,10 @@ def full(
     size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """fill_value everywhere; its kind of number decides the dtype when none is given."""
-    d = dtype_of_number(fill_value) if dtype is None else dtype
+    if dtype is None:
+        dtype = fill_value.dtype if isinstance(fill_value, Tensor) else dtype_of_number(fill_value)
     shape = shape_of("full", (size,))
-    return filled(shape, fill_value, d, device, requires_grad)
+    return filled(shape, fill_value, dtype, device, requires_grad)
 
 
 @public
@@ -221,18 +225,32 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, dev
     d = (int64 if whole else get_default_dtype()) if dtype is None else as_dtype(dtype)
     if not whole and not d.is_floating_point:
         start, end, step = int(start), int(end), int(step)
-    if step == 0 or (end - start) / step < 0:
+    if not math.isfinite(start) or not math.isfinite(end) or step == 0 or (end - start) / step < 0:
         raise ValueError(f"arange: steps of {step} do not lead from {start} to {end}")
     count = -((start - end) // step) if whole or not d.is_floating_point else math.ceil((end - start) / step)
     counted = np.arange(count, dtype=np.float64 if d.is_floating_point else np.int64)
     return _finish(to_device((counted * step + start).astype(d.numpy), resolve_device(device)), requires_grad)
 
 
-def _spaced(start: Any, end: Any, steps: int, name: str) -> np.ndarray:
-    """`steps` float64 numbers from start to end, each counted from the nearer one: both are met exactly."""
+def _spaced(start: Any, end: Any, steps: int, d: dtype, name: str) -> np.ndarray:
+    """`steps` float64 numbers from start to end, each counted from the nearer one: both are met exactly.
+
+    Of integers, start and end are cut to whole numbers first.
+    """
+    try:
+        steps = operator.index(steps)
+    except TypeError:
+        raise TypeError(f"{name}: steps = {steps!r}; it must be a whole number") from None
     if steps < 0:
         raise ValueError(f"{name}: {steps} steps; there must be 0 or more")
+    for v in (start, end):
+        if isinstance(v, Tensor) and v.array.ndim:
+            raise ValueError(
+                f"{name}: start and end are numbers or 0-d tensors, not of shape {list(v.shape)}"
+            )
     start, end = (float(v) for v in (start, end))
+    if not d.is_floating_point:
+        start, end = float(int(start)), float(int(end))
     k, width = np.arange(steps), (end - start) / max(steps - 1, 1)
     return np.where(k < (steps + 1) // 2, start + k * width, end - (steps - 1 - k) * width)
 
@@ -242,7 +260,7 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any
              requires_grad: bool = False) -> Tensor:  # fmt: skip
     """`steps` numbers at equal distances from start to end, both included."""
     d = get_default_dtype() if dtype is None else as_dtype(dtype)
-    values = _spaced(start, end, steps, "linspace").astype(d.numpy)
+    values = _spaced(start, end, steps, d, "linspace").astype(d.numpy)
     return _finish(to_device(values, resolve_device(device)), requires_grad)
 
 
@@ -251,7 +269,7 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: Any
              requires_grad: bool = False) -> Tensor:  # fmt: skip
     """base^x for `steps` numbers x at equal distances from start to end."""
     d = get_default_dtype() if dtype is None else as_dtype(dtype)
-    values = (base ** _spaced(start, end, steps, "logspace")).astype(d.numpy)
+    values = (base ** _spaced(start, end, steps, d, "logspace")).astype(d.numpy)
     return _finish(to_device(values, resolve_device(device)), requires_grad)
 
 

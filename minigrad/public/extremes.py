@@ -53,6 +53,8 @@ MinResult = namedtuple("MinResult", "values indices")
 @method
 def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> AminmaxResult:
     """(min, max) over one dim, or all."""
+    check_tensor("aminmax", input)
+    not_empty("aminmax", input, all_dims("aminmax", dim, input.array.ndim))
     return AminmaxResult(amin(input, dim, keepdim), amax(input, dim, keepdim))
 
 

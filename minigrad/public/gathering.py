@@ -150,12 +150,16 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
 @public
 @method
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
-    """As gather, input and indices broadcast to each other in the other dims; dim=None: both flattened."""
+    """As gather, input and indices broadcast to each other in the other dims; dim=None: both flattened.
+
+    Negative indices count back where a dim is given.
+    """
     if dim is None:
         indices = flattened(_index("take_along_dim", indices))
         return ops.take(flattened(input), _elements("take_along_dim", flattened(input), 0, indices), 0)
     dim = one_dim("take_along_dim", dim, input.array.ndim)
     _index("take_along_dim", indices)
+    same_device("take_along_dim", input, indices)
     if indices.array.ndim != input.array.ndim:
         raise ValueError(
             f"take_along_dim: indices of shape {tuple(indices.shape)} for an input of shape "
@@ -166,6 +170,9 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
         if n != m and 1 not in (n, m) and k != dim:
             raise ValueError(f"take_along_dim: sizes {n} and {m} of dim {k} cannot be broadcast together")
         common.append(m if n == 1 else n)
+    indices = in_range("take_along_dim", indices, dim, input.array.shape[dim] if common else 1)
+    if not common:
+        return ops.reshape(ops.take(flattened(input), flattened(indices), 0), ())
     shape, places = list(common), list(common)
     shape[dim], places[dim] = input.array.shape[dim], indices.array.shape[dim]
     input, indices = ops.expand(input, tuple(shape)), ops.expand(indices, tuple(places))
@@ -279,7 +286,8 @@ def scatter_reduce(
         counts = ops.sum_at(Tensor(xp.ones(places.array.shape, np.int64)), places, 0, x.array.size)
         n = xp.maximum(counts.array + include_self, 1)
         floats = x.array.dtype.kind not in "iu"
-        y = y / Tensor(n.astype(x.array.dtype)) if floats else Tensor(y.array // n)
+        n = n.astype(x.array.dtype)
+        y = y / Tensor(n) if floats else Tensor(y.array // n)
     return ops.reshape(y, input.array.shape)
 
 

@@ -112,6 +112,10 @@ def _dim_to_split(name: str, input: Any, dim: int) -> int:
 def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
     """`length` elements of a dim from `start` on. A view."""
     axis = _dim_to_split("narrow", input, dim)
+    if isinstance(start, Tensor) and (start.array.ndim or start.array.dtype.kind not in "iu"):
+        raise TypeError(
+            f"narrow: start is {start.dtype.name}{list(start.shape)}; use a number, or a 0-d tensor of one"
+        )
     n, first = input.array.shape[axis], int(start)
     if not -n <= first <= n:
         raise IndexError(f"narrow: start {first} is out of range for dim {dim} of size {n}")

@@ -139,9 +139,18 @@ def quantile(
     x = ops.reshape(input, (input.array.size,)) if dim is None or not ndim else input
     not_empty("quantile", x, (axis,))
 
+    def at(k: int, x: Tensor) -> Tensor | None:
+        """The k-th quantile as a Tensor, where it has a gradient."""
+        if not (isinstance(q, Tensor) and q.requires_grad and interpolation == "linear"):
+            return None
+        return ops.getitem(ops.reshape(q, (q.array.size,)), (k, ...)).to(x.dtype)
+
     def compute(x: Tensor) -> Tensor:
         ordered = ops.take_along(x, ops.argsort(x, axis, False), axis)
-        parts = [_between(ordered, p, axis, interpolation) for p in (wanted if many else [wanted])]
+        parts = [
+            _between(ordered, p, at(k, x), axis, interpolation)
+            for k, p in enumerate(wanted if many else [wanted])
+        ]
         if keepdim:
             shape = tuple([1 if dim is None or k == axis else n for k, n in enumerate(input.array.shape)])
             parts = [ops.reshape(part, shape) for part in parts]
@@ -154,8 +163,8 @@ def all_between(numbers: Any) -> bool:
     return not [p for p in numbers if not 0 <= p <= 1]
 
 
-def _between(ordered: Tensor, q: float, axis: int, interpolation: str) -> Tensor:
-    """The q-quantile of a tensor sorted along an axis, without that axis."""
+def _between(ordered: Tensor, q: float, exact: Tensor | None, axis: int, interpolation: str) -> Tensor:
+    """The q-quantile of a tensor sorted along an axis, without that axis. exact: q, if it has a gradient."""
 
     def at(k: int) -> Tensor:
         return ops.getitem(ordered, (slice(None),) * axis + (k, ...))
@@ -163,7 +172,7 @@ def _between(ordered: Tensor, q: float, axis: int, interpolation: str) -> Tensor
     last = ordered.array.shape[axis] - 1
     position = q * last
     low = int(position)
-    fraction = position - low
+    fraction: Any = position - low
     if interpolation == "nearest":
         low, fraction = round(position), 0.0
     elif interpolation == "midpoint":
@@ -172,7 +181,8 @@ def _between(ordered: Tensor, q: float, axis: int, interpolation: str) -> Tensor
         low, fraction = low + (1 if fraction and interpolation == "higher" else 0), 0.0
     y = at(low)
     if fraction:
-        y = ops.add(y, ops.mul(ops.sub(at(low + 1), y), ordered.array.dtype.type(fraction)))
+        way = ordered.array.dtype.type(fraction) if exact is None else exact * last - low
+        y = ops.add(y, ops.mul(ops.sub(at(low + 1), y), way))
     top = at(last)  # nan comes last
     return ops.select(Tensor(top.array != top.array), top, y)
 

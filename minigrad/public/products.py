@@ -15,6 +15,7 @@ import numpy as np
 from .. import ops
 from ..backend import xp_of
 from ..tensor import Tensor
+from .arithmetic import scaled
 from .dims import check_tensor, one_dim
 from .promote import same_device
 from .register import EXPORTS, alias, in_place, method, public
@@ -130,6 +131,7 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """Σ input tensor, of two vectors of one size."""
     check_product("dot", input, tensor)
     check_dims("dot", ("input", input, 1), ("tensor", tensor, 1))
+    check_inner("dot", input, tensor, input.array.size, tensor.array.size)
     return matmul(input, tensor)
 
 
@@ -199,12 +201,10 @@ def reshaped(x: Tensor, shape: Any) -> Tensor:
 # ----------------------------------------------------------------------------- sums of a tensor and a product
 
 
-def _added(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
+def _added(name: str, input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
     """beta input + alpha product; with beta 0 the input is not looked at, so nan and inf do not spread."""
-    y = product if alpha == 1 else product * alpha
-    if beta == 0:
-        return y
-    return (input if beta == 1 else input * beta) + y
+    y = scaled(name, product, alpha, "alpha")
+    return y if beta == 0 else scaled(name, input, beta, "beta") + y
 
 
 @public
@@ -212,7 +212,7 @@ def _added(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta input + alpha mat1 @ mat2"""
     check_product("addmm", mat1, mat2, input)
-    return _added(input, mm(mat1, mat2), beta, alpha)
+    return _added("addmm", input, mm(mat1, mat2), beta, alpha)
 
 
 @public
@@ -220,14 +220,14 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: An
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta input + alpha mat @ vec"""
     check_product("addmv", mat, vec, input)
-    return _added(input, mv(mat, vec), beta, alpha)
+    return _added("addmv", input, mv(mat, vec), beta, alpha)
 
 
 @public
 @method
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta input + alpha outer(vec1, vec2)"""
-    return _added(input, outer(vec1, vec2), beta, alpha)
+    return _added("addr", input, outer(vec1, vec2), beta, alpha)
 
 
 @public
@@ -235,7 +235,7 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta input + alpha bmm(batch1, batch2)"""
     check_product("baddbmm", batch1, batch2, input)
-    return _added(input, bmm(batch1, batch2), beta, alpha)
+    return _added("baddbmm", input, bmm(batch1, batch2), beta, alpha)
 
 
 @public
@@ -244,7 +244,7 @@ def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alph
     """beta input + alpha Σ over the batch of bmm(batch1, batch2)"""
     check_product("addbmm", batch1, batch2, input)
     check_dims("addbmm", ("batch1", batch1, 3), ("batch2", batch2, 3))
-    return _added(input, tensordot(batch1, batch2, ([0, 2], [0, 1])), beta, alpha)
+    return _added("addbmm", input, tensordot(batch1, batch2, ([0, 2], [0, 1])), beta, alpha)
 
 
 for _function in (addmm, addmv, addr, baddbmm, addbmm):

@@ -12,13 +12,19 @@ EXPORTS: dict[str, Any] = {}
 
 def public(function: Callable) -> Callable:
     """Show the function as `minigrad.<its name>`."""
-    EXPORTS[function.__name__] = function
+    EXPORTS[function.__name__] = named(function)
+    return function
+
+
+def named(function: Callable) -> Callable:
+    """Let Python's own messages call the function what the user calls it."""
+    function.__qualname__ = function.__name__
     return function
 
 
 def method(function: Callable) -> Callable:
     """Make the function, whose first parameter is the tensor, a method of Tensor under its own name."""
-    setattr(Tensor, function.__name__, function)
+    setattr(Tensor, function.__name__, named(function))
     return function
 
 
@@ -51,4 +57,4 @@ def in_place(function: Callable, name: str | None = None) -> None:
 
     changing.__name__ = f"{name}_"
     changing.__doc__ = f"In-place version of `{name}`."
-    setattr(Tensor, f"{name}_", changing)
+    setattr(Tensor, f"{name}_", named(changing))

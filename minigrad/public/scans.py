@@ -89,7 +89,7 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Any = None, append: 
     axis = one_dim("diff", dim, input.array.ndim)
     if n < 0:
         raise ValueError(f"diff: n = {n}; it must be 0 or more")
-    if prepend is not None or append is not None:
+    if n and (prepend is not None or append is not None):
         input = cat([t for t in (prepend, input, append) if t is not None], axis)
     for _ in range(min(n, input.array.shape[axis])):
         size = input.array.shape[axis]

@@ -9,7 +9,7 @@ from typing import Any
 from .. import ops
 from ..tensor import Tensor
 from .dims import all_dims, check_tensor, in_order, one_dim, sizes_of
-from .register import alias, method, public
+from .register import alias, alias_of, method, public
 
 
 @lru_cache(4096)
@@ -242,6 +242,30 @@ def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
             "the size must fit and the step be positive"
         )
     return ops.unfold(x, k, size, step) if self.array.ndim else ops.getitem(x, (slice(0, size), ...))
+
+
+# ------------------------------------------------------------------------- another shape, in place
+
+
+def _reshaping(function: Any) -> None:
+    """Give Tensor the method `name_`: the same memory, seen in the shape that function(self, ...) gives."""
+    name = f"{function.__name__}_"
+
+    def reshaping(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if (self.requires_grad and self.node is None) or self.arena is not None:
+            raise RuntimeError(f"{name}: a leaf that requires gradients keeps its shape; use {name[:-1]}")
+        seen = function(alias_of(self), *args, **kwargs)
+        self.touch()  # what a graph has kept of self has its old shape
+        self.array, self.node = seen.array, seen.node
+        return self
+
+    reshaping.__name__, reshaping.__doc__ = name, f"In-place version of `{name[:-1]}`."
+    method(reshaping)
+
+
+for _function in (squeeze, unsqueeze, transpose, t):
+    _reshaping(_function)
+Tensor.swapaxes_ = Tensor.swapdims_ = Tensor.transpose_
 
 
 # ---------------------------------------------------------------------------------------- the layout

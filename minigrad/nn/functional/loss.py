@@ -143,11 +143,11 @@ def poisson_nll_loss(
     """e^x - t x for x the logarithm of the rate, x - t log(x + eps) for the rate itself; full adds Stirling's
     t log t - t + log(2 pi t) / 2 where t > 1."""
     check("poisson_nll_loss", reduction, size_average, reduce)
-    loss = ops.exp(input) - target * input if log_input else input - target * ops.log(input + eps)
+    loss = input.exp() - target * input if log_input else input - target * (input + eps).log()
     if full:
         above = target.array > 1
         t = ops.select(above, target, target.array.dtype.type(1))
-        stirling = t * ops.log(t) - t + ops.log(t * (2 * math.pi)) * 0.5
+        stirling = t * t.log() - t + (t * (2 * math.pi)).log() * 0.5
         loss = loss + ops.masked(stirling, above)
     return reduced(loss, reduction)
 

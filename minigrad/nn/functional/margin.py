@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ... import ops
+from ...public.broadcasting import broadcast_tensors
 from ...public.dims import one_dim
 from ...tensor import Tensor
 from .loss import check, reduced
@@ -32,7 +33,9 @@ def pairwise_distance(
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    """x1 . x2 / (max(||x1||, eps) max(||x2||, eps)) along dim"""
+    """x1 . x2 / (max(||x1||, eps) max(||x2||, eps)) along dim, of x1 and x2 broadcast to each other"""
+    if x1.array.shape != x2.array.shape:
+        x1, x2 = broadcast_tensors(x1, x2)
     n1, n2 = (_floor_straight(x.norm(2, dim, True), eps) for x in (x1, x2))
     product = (x1 / n1) * (x2 / n2)
     return product.sum(one_dim("cosine_similarity", dim, product.array.ndim))
@@ -62,7 +65,7 @@ def margin_ranking_loss(
     if not input1.array.ndim == input2.array.ndim == target.array.ndim:
         shapes = f"input1 {list(input1.shape)}, input2 {list(input2.shape)}, target {list(target.shape)}"
         raise ValueError(f"margin_ranking_loss: {shapes}; they have the same number of dims")
-    return reduced(_floor(-target * (input1 - input2) + margin, 0), reduction)
+    return reduced(_floor(-target * (input1 - input2) + float(margin), 0), reduction)
 
 
 def hinge_embedding_loss(
