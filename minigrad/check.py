@@ -141,7 +141,7 @@ class _Check:
     # ---- in one random direction
 
     def directions(self) -> None:
-        """v·(J u) from differences must be (v J)·u from backward, for each input; else entries are compared."""
+        """v·(J u) from differences must be (v J)·u from backward, for each input; if not, entries tell."""
         v = [self.unit(y) for y in _outputs(self.func, self.given)]
         gradients, again = self.gradients(v), self.gradients(v)
         for k, g, h in zip(self.checked, gradients, again, strict=True):
