@@ -52,12 +52,12 @@ def _elu_slope(x, alpha, scale, steep):
     return select(x.array <= 0, below, x.array.dtype.type(scale))
 
 
-def _gelu_slope(x):
+def gelu_slope(x):
     density = exp(x * x * -0.5) * (SQRT_TWO_OVER_PI / 2)
     return (erf(x * SQRT_HALF) + 1) * 0.5 + x * density
 
 
-def _gelu_tanh_slope(x):
+def gelu_tanh_slope(x):
     t = tanh((x + x * x * x * 0.044715) * SQRT_TWO_OVER_PI)
     du = (x * x * 0.134145 + 1) * SQRT_TWO_OVER_PI
     return (t + 1) * 0.5 + x * (1 - t * t) * du * 0.5
@@ -102,8 +102,8 @@ def _outside_slope(x, low, high, value):
 
 leaky_relu = activation("leaky_relu", texts.LEAKY_RELU, lambda x, slope: _steps(x, x.array > 0, 1, slope))
 elu = activation("elu", texts.ELU, _elu_slope)
-gelu = activation("gelu", texts.GELU, _gelu_slope)
-gelu_tanh = activation("gelu_tanh", texts.GELU_TANH, _gelu_tanh_slope)
+gelu = activation("gelu", texts.GELU, gelu_slope)
+gelu_tanh = activation("gelu_tanh", texts.GELU_TANH, gelu_tanh_slope)
 silu = activation("silu", texts.SILU, _silu_slope)
 softplus = activation("softplus", texts.SOFTPLUS, _softplus_slope)
 log_sigmoid = activation("log_sigmoid", texts.LOG_SIGMOID, lambda x: sigmoid(-x))

@@ -43,9 +43,13 @@ LINEAR = [
         f"linear activation={name!r} {label}",
         lambda m, *t, name=name: m.nn.functional.linear(*t, activation=name),
         *inputs,
-        reference=lambda m, *t, name=name: getattr(m.nn.functional, name)(m.nn.functional.linear(*t)),
+        reference=lambda m, *t, name=name: (
+            m.nn.functional.gelu(m.nn.functional.linear(*t), approximate="tanh")
+            if name == "gelu_tanh"
+            else getattr(m.nn.functional, name)(m.nn.functional.linear(*t))
+        ),
     )
-    for name in ("relu", "gelu", "silu", "tanh", "sigmoid")
+    for name in ("relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid")
     for label, inputs in (
         ("matrix", (normal(3, 4), normal(5, 4), normal(5))),
         ("3-d", (normal(2, 3, 4), normal(5, 4), normal(5))),

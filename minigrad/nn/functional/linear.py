@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from ...ops import layers, linear_product
 from ...tensor import Tensor
@@ -11,6 +12,7 @@ from . import activation as functions
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     name: getattr(functions, name) for name in ("relu", "gelu", "silu", "tanh", "sigmoid")
 }
+ACTIVATIONS["gelu_tanh"] = partial(functions.gelu, approximate="tanh")
 
 
 def linear(
@@ -18,8 +20,9 @@ def linear(
 ) -> Tensor:
     """activation(input @ weight.T + bias): (..., in), (out, in), (out) -> (..., out).
 
-    activation is None or one of ACTIVATIONS. "relu" is fused: the bias and max(., 0) are one launch on the
-    product, backward its gradient and the bias's are one. The others are a launch of their own.
+    activation is None or one of ACTIVATIONS. "relu", "gelu" and "gelu_tanh" are fused: the bias and the
+    function are one launch on the product, backward its gradient and the bias's are one. The others are a
+    launch of their own.
     """
     x, w = input.array, weight.array
     b = None if bias is None else bias.array
@@ -36,6 +39,8 @@ def linear(
         raise ValueError(f"linear: activation={activation!r}; use None or one of {known}")
     if activation == "relu" and bias is not None:
         return layers.linear_relu(input, weight, bias)
+    if activation in ("gelu", "gelu_tanh") and bias is not None:
+        return layers.linear_gelu(input, weight, bias, activation == "gelu_tanh")
     return ACTIVATIONS[activation](linear(input, weight, bias))
 
 
