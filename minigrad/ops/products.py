@@ -27,7 +27,7 @@ def product(a, b, out=None):
         return out
     if a.ndim == 2 == b.ndim:  # the same BLAS call, with half of the way to it
         return a.dot(b, out)
-    return np.matmul(a, b)
+    return np.matmul(a, b) if out is None else np.matmul(a, b, out)
 
 
 @op
