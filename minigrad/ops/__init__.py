@@ -1,11 +1,10 @@
 """The operations: forward on arrays, and right below it the vjp, on Tensors.
 
 Nothing here knows argument forms, aliases or type promotion: operands have one dtype, dims are non-negative
-tuples. Those are the public face's business.
-"""
+tuples. Those are the public face's business. What only layers need (activations, attention, convolution ...)
+is loaded with minigrad.nn, from its own modules. """
 
 from .arithmetic import add, div, div_floor, div_trunc, fmod, mul, neg, remainder, sub
-from .attention import attention_weights, causal_bias, mix, packed_attention
 from .binary import atan2, copysign, heaviside, hypot, lerp, logaddexp, logaddexp2, xlogy
 from .cast import cast, clone, move
 from .index import embed, extreme_at, getitem, put, setitem, sum_at, take
@@ -34,12 +33,9 @@ from .logic import (
     ne,
     signbit,
 )
-from .lookup import embedding
-from .normalization import batch_norm, channel_norm, layer_norm, rms_norm
 from .order import argsort, middle, put_along, take_along
 from .power import power
 from .products import linear_product, matmul
-from .recurrent import gru, lstm, rnn
 from .reduce import (
     all,
     amax,

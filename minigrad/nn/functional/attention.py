@@ -13,6 +13,7 @@ import numpy as np
 
 from ... import ops
 from ...backend import xp_of
+from ...ops import attention
 from ...public.promote import same_device
 from ...tensor import Tensor
 from .activation import floating
@@ -40,7 +41,7 @@ def bias_of(name: str, mask: Tensor | None, causal: bool, like: Tensor, scores: 
             raise ValueError(
                 f"{name}: attn_mask and is_causal are both given; put the triangle into the mask"
             )
-        return ops.causal_bias(*scores[-2:], like.array)
+        return attention.causal_bias(*scores[-2:], like.array)
     if mask is None:
         return None
     if not isinstance(mask, Tensor):
@@ -78,10 +79,10 @@ def attend(
     query: Tensor, key: Tensor, value: Tensor, bias: Any, scale: float, p: float
 ) -> tuple[Tensor, Tensor]:
     """(the weighted values, the weights), the weights after dropout."""
-    weights = ops.attention_weights(ops.matmul(query, key.mT), bias, scale)
+    weights = attention.attention_weights(ops.matmul(query, key.mT), bias, scale)
     if p:
         weights = dropout(weights, p)
-    return ops.mix(weights, value), weights
+    return attention.mix(weights, value), weights
 
 
 def scaled_dot_product_attention(
@@ -174,4 +175,4 @@ def packed_attention(
     width = shape[2] // (3 * num_heads)
     scale = 1 / math.sqrt(width) if scale is None and width else scale or 1.0
     bias = bias_of(name, attn_mask, is_causal, x, (shape[0], num_heads, shape[1], shape[1]))
-    return ops.packed_attention(x, num_heads, bias, float(scale))
+    return attention.packed_attention(x, num_heads, bias, float(scale))

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ... import ops
+from ...ops import normalization
 from ...public.promote import cast
 from ...tensor import Tensor
 from .activation import floating
@@ -93,7 +93,7 @@ def layer_norm(
     [Ba, Kiros & Hinton 2016]. One launch forward; backward one, and one for weight and bias together.
     """
     x, w, b = _rows("layer_norm", input, normalized_shape, weight, bias)
-    return _back(ops.layer_norm(x, w, b, float(eps)), input)
+    return _back(normalization.layer_norm(x, w, b, float(eps)), input)
 
 
 def rms_norm(
@@ -106,7 +106,7 @@ def rms_norm(
     x, w = _rows("rms_norm", input, normalized_shape, weight)
     if eps is None:
         eps = np.finfo(np.float64 if x.array.dtype == np.float64 else np.float32).eps
-    return _back(ops.rms_norm(x, w, float(eps)), input)
+    return _back(normalization.rms_norm(x, w, float(eps)), input)
 
 
 def check_batch(name: str, shape: tuple[int, ...], over: int) -> None:
@@ -151,10 +151,10 @@ def batch_norm(
     if not training:
         if running is None:
             raise ValueError("batch_norm: training=False takes running_mean and running_var; give them")
-        return _back(ops.channel_norm(x, weight, bias, running, float(eps)), input)
+        return _back(normalization.channel_norm(x, weight, bias, running, float(eps)), input)
     check_batch("batch_norm", shape, x.array.size // shape[1] if shape[1] else 0)
     count = None if batches is None or running is None else batches.array.reshape(1)
-    y = ops.batch_norm(
+    y = normalization.batch_norm(
         x, weight, bias, running, 0.0 if momentum is None else float(momentum), count, float(eps)
     )
     if running_mean is not None and running_var is not None:
@@ -167,7 +167,7 @@ def _by_group(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None
     """Layer norm of each group of channels; weight and bias are the channels'."""
     n, c, *window = x.array.shape
     rows = x.reshape(n, groups, c // groups * math.prod(window))
-    y = ops.layer_norm(rows, None, None, float(eps)).reshape(x.array.shape)
+    y = normalization.layer_norm(rows, None, None, float(eps)).reshape(x.array.shape)
     beside = (c, *[1] * len(window))
     if weight is not None:
         y = y * weight.reshape(beside)

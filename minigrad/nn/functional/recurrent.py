@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ... import ops
+from ...ops import recurrent
 from ...public.promote import same_device
 from ...tensor import Tensor
 from .activation import floating
@@ -27,14 +28,14 @@ def _direction(
     w_ih, w_hh, *biases = params
     b_ih, b_hh = biases or (None, None)
     if kind == "gru":  # its hidden bias of the new state stands inside the reset gate
-        y = ops.gru(linear(x, w_ih, b_ih), *state, w_hh, b_hh, reverse)
+        y = recurrent.gru(linear(x, w_ih, b_ih), *state, w_hh, b_hh, reverse)
     else:
         z = linear(x, w_ih, None if b_ih is None or b_hh is None else b_ih + b_hh)
         if kind == "lstm":
-            y = ops.lstm(z, *state, w_hh, reverse)
+            y = recurrent.lstm(z, *state, w_hh, reverse)
             steps = y.array.shape[0] - 1
             return y[:steps], (y[0 if reverse else steps - 1], y[steps])
-        y = ops.rnn(z, *state, w_hh, kind == "rnn_relu", reverse)
+        y = recurrent.rnn(z, *state, w_hh, kind == "rnn_relu", reverse)
     return y, (y[0 if reverse else y.array.shape[0] - 1],)
 
 

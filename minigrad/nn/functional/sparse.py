@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ... import ops
 from ...backend import on_device
+from ...ops import lookup
 from ...public.promote import same_device
 from ...tensor import Tensor
 from .activation import floating
@@ -57,4 +57,4 @@ def embedding(
         low, high = index.min(), index.max()
         if low < 0 or high >= rows:
             raise IndexError(f"embedding: row {low if low < 0 else high} is not in [0, {rows})")
-    return ops.embedding(w, index, padding_row("embedding", padding_idx, rows))
+    return lookup.embedding(w, index, padding_row("embedding", padding_idx, rows))
