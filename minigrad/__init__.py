@@ -14,7 +14,7 @@ from . import _guard
 
 _guard.check()
 
-from . import autograd, backend, derivatives, linalg, public
+from . import autograd, backend, linalg, public
 from .autograd import grad
 from .backend import (
     bfloat16,
@@ -33,8 +33,6 @@ from .backend import (
     uint8,
 )
 from .backend import bool_ as bool
-from .check import gradcheck, gradgradcheck
-from .derivatives import hessian, hvp, jacobian, jvp, vhp, vjp
 from .grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .public.register import EXPORTS
 from .tensor import Parameter, Size, Tensor
@@ -43,20 +41,36 @@ from .threads import get_num_threads, set_num_threads
 globals().update(EXPORTS)  # add, sum, matmul, ...: the functions of the public face
 half, float, double, int, long, short = float16, float32, float64, int32, int64, int16
 
-for _name, _value in dict(
-    functional=derivatives, gradcheck=gradcheck, gradgradcheck=gradgradcheck, no_grad=no_grad,
-    enable_grad=enable_grad, set_grad_enabled=set_grad_enabled, inference_mode=inference_mode,
-).items():  # fmt: skip
-    setattr(autograd, _name, _value)  # PyTorch has them there too
-
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import cuda, data, nn, optim
+    from .check import gradcheck, gradgradcheck
+    from .derivatives import hessian, hvp, jacobian, jvp, vhp, vjp
+
+_MODES = dict(no_grad=no_grad, enable_grad=enable_grad, set_grad_enabled=set_grad_enabled)
+_LATER = dict(gradcheck="check", gradgradcheck="check")
+_LATER |= dict.fromkeys(("hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"), "derivatives")
 
 
 def __getattr__(name: str) -> Any:
-    """Subpackages are loaded when they are first used: `import minigrad` alone stays quick."""
+    """What not every program needs is loaded when it is first used: `import minigrad` alone stays quick."""
     if name in ("cuda", "data", "nn", "optim"):
         return import_module(f"minigrad.{name}")
+    if name in _LATER:
+        return getattr(import_module(f"minigrad.{_LATER[name]}"), name)
     raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
+
+
+def _in_autograd(name: str) -> Any:
+    """PyTorch's further names in `autograd`: gradcheck, functional.hvp and its like, no_grad."""
+    if name == "functional":
+        return import_module("minigrad.derivatives")
+    if name in _MODES:
+        return _MODES[name]
+    if _LATER.get(name) == "check":
+        return __getattr__(name)
+    raise AttributeError(f"module 'minigrad.autograd' has no attribute {name!r}")
+
+
+autograd.__getattr__ = _in_autograd  # type: ignore[method-assign]
