@@ -2,7 +2,8 @@
 
 A file is complete or not there: it is written beside its place, flushed to the disk, and renamed. A SHA-256
 of the JSON and of every tensor stands in the metadata and is verified before anything is used. Loading never
-executes anything. """
+executes anything.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 Nothing here knows argument forms, aliases or type promotion: operands have one dtype, dims are non-negative
 tuples. Those are the public face's business. What only layers need (activations, attention, convolution ...)
-is loaded with minigrad.nn, from its own modules. """
+is loaded with minigrad.nn, from its own modules.
+"""
 
 from .arithmetic import add, div, div_floor, div_trunc, fmod, mul, neg, remainder, sub
 from .binary import atan2, copysign, heaviside, hypot, lerp, logaddexp, logaddexp2, xlogy

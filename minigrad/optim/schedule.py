@@ -1,7 +1,8 @@
 """Learning-rate schedules: pure functions of the number of completed optimizer steps, from 0.
 
 A schedule is made once and called with the step: `cosine(1e-3, 1000)(0) == 1e-3`. It has no state, so a
-resumed run asks the same question and gets the same answer. This file imports nothing but mathematics. """
+resumed run asks the same question and gets the same answer. This file imports nothing but mathematics.
+"""
 
 from __future__ import annotations
 
