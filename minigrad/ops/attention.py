@@ -21,8 +21,8 @@ from ..autograd import op
 from ..backend import on_device, xp_of
 from ..grad_mode import mode
 from ..tensor import Tensor
-from .activations import constants
 from .composed import gradients
+from .constants import constants
 from .products import matmul, product
 from .shape import permute, reshape
 from .sums import sum

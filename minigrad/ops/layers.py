@@ -46,10 +46,10 @@ def _(g, needed, x, w):
         return linear_product(g, w.mT), matmul(flat(g).mT, flat(x)), g
     gz, bias = flat(g.array), needed[2]
     gb = None if bias is False else BIAS_GRAD(gz, None if bias is True else bias)
-    return *_factors(gz, needed, x, w), gb if gb is None else Tensor(gb)
+    return *factors(gz, needed, x, w), gb if gb is None else Tensor(gb)
 
 
-def _factors(g, needed, x, w):
+def factors(g, needed, x, w):
     """The gradients of both factors of x @ w.T, for the matrix g; into the memory that is offered."""
     gx = gw = None
     if needed[0] is not False:
@@ -76,9 +76,9 @@ def _(g, needed, y, x, w):
         return linear_product(g, w.mT), matmul(flat(g).mT, flat(x)), g
     bias = needed[2]
     if bias is False:
-        return *_factors(RELU_BACKWARD(flat(g.array), flat(y.array)), needed, x, w), None
+        return *factors(RELU_BACKWARD(flat(g.array), flat(y.array)), needed, x, w), None
     gz, gb = BIAS_RELU_BACKWARD(flat(g.array), flat(y.array), None, None if bias is True else bias)
-    return *_factors(gz, needed, x, w), Tensor(gb)
+    return *factors(gz, needed, x, w), Tensor(gb)
 
 
 @op(aux=True)
@@ -99,7 +99,7 @@ def _(g, needed, aux, x, w, b, tanh_form):
     gz, gb = BIAS_GELU_BACKWARD(
         flat(g.array), aux, None, None if isinstance(bias, bool) else bias, flags=flags
     )
-    return *_factors(gz, needed, x, w), Tensor(gb), None
+    return *factors(gz, needed, x, w), Tensor(gb), None
 
 
 def along(axis, text, *arrays):

@@ -30,8 +30,8 @@ from ..autograd import op
 from ..backend import xp_of
 from ..grad_mode import mode
 from ..tensor import Tensor
-from .activations import constants
 from .composed import gradients
+from .constants import constants
 from .sums import mean, sum
 from .unary import rsqrt
 

@@ -7,11 +7,13 @@ device, and the backward pass draws the mask again instead of keeping it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ... import random
 from ...backend import device_of, to_device
-from ...ops import layers
+from ...ops import fused, layers
 from ...tensor import Tensor
 from .activation import floating
 
@@ -24,10 +26,14 @@ def check_rate(name: str, p: float, inplace: bool) -> None:
         raise ValueError(f"{name}: inplace=True is not supported; use inplace=False")
 
 
-def _drop(x: Tensor, p: float) -> Tensor:
+def _draw(x: Tensor) -> Any:
+    """The next draw of the counter stream, on the device of x: [seed, offset]."""
     seed, _ = random.philox_state()
-    draw = np.array([seed, random.next_offset()], np.uint64)
-    return layers.dropout(x, float(p), to_device(draw, device_of(x.array)))
+    return to_device(np.array([seed, random.next_offset()], np.uint64), device_of(x.array))
+
+
+def _drop(x: Tensor, p: float) -> Tensor:
+    return layers.dropout(x, float(p), _draw(x))
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -35,6 +41,16 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     check_rate("dropout", p, inplace)
     x = floating("dropout", input)
     return _drop(x, p) if training and p else x
+
+
+def dropout_add(input: Tensor, residual: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """residual + dropout(input, p): one launch"""
+    check_rate("dropout_add", p, False)
+    x, r = floating("dropout_add", input), floating("dropout_add", residual)
+    if x.array.shape != r.array.shape or x.array.dtype != r.array.dtype:
+        kinds = " and ".join(f"{t.dtype.name}{list(t.shape)}" for t in (x, r))
+        raise ValueError(f"dropout_add: input and residual are {kinds}; they have one shape and dtype")
+    return fused.dropout_add(x, r, float(p), _draw(x)) if training and p else r + x
 
 
 def _channels(name: str, input: Tensor, p: float, training: bool, inplace: bool, dims: int) -> Tensor:

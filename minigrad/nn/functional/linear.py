@@ -5,24 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from ...ops import layers, linear_product
+from ...ops import fused, layers, linear_product
 from ...tensor import Tensor
 from . import activation as functions
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    name: getattr(functions, name) for name in ("relu", "gelu", "silu", "tanh", "sigmoid")
+    **{name: getattr(functions, name) for name in ("relu", "gelu", "silu", "tanh", "sigmoid")},
+    "gelu_tanh": partial(functions.gelu, approximate="tanh"),
 }
-ACTIVATIONS["gelu_tanh"] = partial(functions.gelu, approximate="tanh")
 
 
 def linear(
-    input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activation: str | None = None
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    activation: str | None = None,
+    residual: Tensor | None = None,
 ) -> Tensor:
-    """activation(input @ weight.T + bias): (..., in), (out, in), (out) -> (..., out).
+    """activation(input @ weight.T + bias) + residual: (..., in), (out, in), (out), (..., out) -> (..., out).
 
     activation is None or one of ACTIVATIONS. "relu", "gelu" and "gelu_tanh" are fused: the bias and the
     function are one launch on the product, backward its gradient and the bias's are one. The others are a
-    launch of their own.
+    launch of their own. So is the residual, unless it comes with a bias and no activation: one for both.
     """
     x, w = input.array, weight.array
     b = None if bias is None else bias.array
@@ -32,6 +37,8 @@ def linear(
     if x.dtype != w.dtype or (b is not None and b.dtype != w.dtype):
         kinds = ", ".join(t.dtype.name for t in (input, weight, bias) if t is not None)
         raise TypeError(f"linear: mixed dtypes {kinds}; cast with .to(dtype), or use autocast")
+    if residual is not None:
+        return _residual(input, weight, bias, activation, residual)
     if activation is None:
         return linear_product(input, weight) if bias is None else layers.linear(input, weight, bias)
     if activation not in ACTIVATIONS:
@@ -42,6 +49,21 @@ def linear(
     if activation in ("gelu", "gelu_tanh") and bias is not None:
         return layers.linear_gelu(input, weight, bias, activation == "gelu_tanh")
     return ACTIVATIONS[activation](linear(input, weight, bias))
+
+
+def _residual(
+    input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None, residual: Tensor
+) -> Tensor:
+    shape = (*input.array.shape[:-1], weight.array.shape[0])
+    if residual.array.shape != shape:
+        raise ValueError(f"linear: residual {list(residual.shape)}; it has the output's shape {list(shape)}")
+    if residual.array.dtype != weight.array.dtype:
+        raise TypeError(
+            f"linear: residual {residual.dtype.name}, weight {weight.dtype.name}; cast with .to(dtype)"
+        )
+    if bias is None or activation is not None:
+        return linear(input, weight, bias, activation=activation) + residual
+    return fused.linear_residual(input, weight, bias, residual)
 
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
