@@ -23,46 +23,6 @@ BIAS_RELU_BACKWARD = Rows(
 """,
 )
 
-# z = x + b, y = gelu(z); `tanh` is the approximation of GPT-2             [Hendrycks & Gimpel 2016]
-BIAS_GELU = Elementwise(
-    "bias_gelu",
-    "S x, S b",
-    "S z, S y",
-    flags="tanh_form",
-    body="""
-    T v = T(x) + T(b);
-    z = v;
-    #if tanh_form
-    y = T(0.5) * v * (T(1) + tanh(T(0.79788456080286536) * (v + T(0.044715) * v * v * v)));
-    #else
-    y = v * T(0.5) * (T(1) + erf(v * T(0.70710678118654752)));
-    #endif
-""",
-)
-
-# gz = g gelu'(z);  gb = the sum of gz over the rows
-BIAS_GELU_BACKWARD = Rows(
-    "bias_gelu_backward",
-    "S g, S z",
-    "S gz, col S gb",
-    axis=0,
-    flags="tanh_form",
-    body="""
-    T v = T(z);
-    #if tanh_form
-    T t = tanh(T(0.79788456080286536) * (v + T(0.044715) * v * v * v));
-    T du = T(0.79788456080286536) * (T(1) + T(0.134145) * v * v);
-    T slope = T(0.5) * (T(1) + t) + T(0.5) * v * (T(1) - t * t) * du;
-    #else
-    T below = T(0.5) * (T(1) + erf(v * T(0.70710678118654752)));
-    T slope = below + v * T(0.39894228040143268) * exp(T(-0.5) * v * v);
-    #endif
-    T d = T(g) * slope;
-    gz = d;
-    gb = sum(d);
-""",
-)
-
 # gb = the sum of g over the rows
 BIAS_GRAD = Rows("bias_grad", "S g", "col S gb", "gb = sum(T(g));", axis=0)
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from kernels.dropout import DROPOUT
 from kernels.elementary import RELU_BACKWARD
 from kernels.layers import (
-    BIAS_GELU,
-    BIAS_GELU_BACKWARD,
     BIAS_GRAD,
     BIAS_RELU,
     BIAS_RELU_BACKWARD,
@@ -24,7 +22,6 @@ from ..autograd import op
 from ..backend import xp_of
 from ..grad_mode import mode
 from ..tensor import Tensor
-from .activations import gelu_slope, gelu_tanh_slope
 from .constants import constants
 from .products import flat, linear_product, matmul, product
 from .select import relu_backward
@@ -79,27 +76,6 @@ def _(g, needed, y, x, w):
         return *factors(RELU_BACKWARD(flat(g.array), flat(y.array)), needed, x, w), None
     gz, gb = BIAS_RELU_BACKWARD(flat(g.array), flat(y.array), None, None if bias is True else bias)
     return *factors(gz, needed, x, w), Tensor(gb)
-
-
-@op(aux=True)
-def linear_gelu(x, w, b, tanh_form):
-    """gelu(z), z = x @ w.T + b: (..., I), (O, I), (O) -> (..., O); exact, or by tanh"""
-    z = product(flat(x), w.T)
-    z, y = BIAS_GELU(z, b, z, flags=("tanh_form",) if tanh_form else ())
-    return (y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[0])), z
-
-
-@linear_gelu.joint_vjp
-def _(g, needed, aux, x, w, b, tanh_form):
-    if mode.enabled:
-        g = g * (gelu_tanh_slope if tanh_form else gelu_slope)(linear(x, w, b))
-        return linear_product(g, w.mT), matmul(flat(g).mT, flat(x)), g, None
-    bias = needed[2]
-    flags = ("tanh_form",) if tanh_form else ()
-    gz, gb = BIAS_GELU_BACKWARD(
-        flat(g.array), aux, None, None if isinstance(bias, bool) else bias, flags=flags
-    )
-    return *factors(gz, needed, x, w), Tensor(gb), None
 
 
 def along(axis, text, *arrays):
