@@ -1,7 +1,47 @@
-"""The ends of a branch beside a residual stream: bias and residual, dropout and residual, in one pass."""
+"""What a transformer's layers compute between their products: bias and GELU, bias and residual, dropout and
+residual, each in one pass over memory."""
 
 from kernels.dropout import PHILOX
 from kernels.elementwise import Elementwise
+from kernels.rows import Rows
+
+# v = x + b;  y = gelu(v) as in kernels/activations.py, with `tanh` the approximation
+BIAS_GELU = Elementwise(
+    "bias_gelu",
+    "S x, S b",
+    "S y",
+    flags="tanh",
+    body="""
+    T v = T(x) + T(b);
+    #if tanh
+    y = T(0.5) * v * (T(1) + tanh(T(0.79788456080286536) * (v + T(0.044715) * v * v * v)));
+    #else
+    y = v * (T(0.5) * (T(1) + erf(v * T(0.70710678118654752))));
+    #endif
+""",
+)
+
+# gz = g gelu'(x + b),  gb = the sum of gz over the rows
+BIAS_GELU_BACKWARD = Rows(
+    "bias_gelu_backward",
+    "S g, S x, col S b",
+    "S gz, col S gb",
+    axis=0,
+    flags="tanh",
+    body="""
+    T v = T(x) + T(b);
+    #if tanh
+    T t = tanh(T(0.79788456080286536) * (v + T(0.044715) * v * v * v));
+    T du = T(0.79788456080286536) * (T(1) + T(0.134145) * v * v);
+    T d = T(g) * (T(0.5) * (T(1) + t) + T(0.5) * v * (T(1) - t * t) * du);
+    #else
+    T below = T(0.5) * (T(1) + erf(v * T(0.70710678118654752)));
+    T d = T(g) * (below + v * T(0.39894228040143268) * exp(T(-0.5) * v * v));
+    #endif
+    gz = d;
+    gb = sum(d);
+""",
+)
 
 # y = x + b + r
 BIAS_RESIDUAL = Elementwise("bias_residual", "S x, S b, S r", "S y", "y = T(x) + T(b) + T(r);")

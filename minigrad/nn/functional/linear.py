@@ -47,7 +47,7 @@ def linear(
     if activation == "relu" and bias is not None:
         return layers.linear_relu(input, weight, bias)
     if activation in ("gelu", "gelu_tanh") and bias is not None:
-        return layers.linear_gelu(input, weight, bias, activation == "gelu_tanh")
+        return fused.linear_gelu(input, weight, bias, activation == "gelu_tanh")
     return ACTIVATIONS[activation](linear(input, weight, bias))
 
 
