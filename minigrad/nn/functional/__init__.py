@@ -30,7 +30,8 @@ from .activation import (
 )
 from .attention import packed_attention, scaled_dot_product_attention
 from .classes import cross_entropy, nll_loss, one_hot
-from .dropout import dropout, dropout1d, dropout2d, dropout3d
+from .conv import conv1d, conv2d, conv_transpose1d, conv_transpose2d, fold, unfold
+from .dropout import dropout, dropout1d, dropout2d, dropout3d, dropout_add
 from .linear import bilinear, linear
 from .loss import (
     binary_cross_entropy,
@@ -55,4 +56,15 @@ from .margin import (
     triplet_margin_loss,
 )
 from .norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
+from .pad import interpolate, pad
+from .pool import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    avg_pool1d,
+    avg_pool2d,
+    max_pool1d,
+    max_pool2d,
+)
 from .sparse import embedding

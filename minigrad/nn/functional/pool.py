@@ -1,0 +1,300 @@
+"""Pools: the largest or the mean of what a window sees; adaptive ones choose their windows by the output.
+
+Of equal largest pixels the first one gets the gradient, and a nan counts as larger than all. Adaptive window
+k of n on a size H is floor(k H / n) ... ceil((k + 1) H / n): all are alike where n divides H.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kernels.windows import Windows
+
+from ... import ops
+from ...backend import device_of, to_device
+from ...ops import pool
+from ...tensor import Tensor
+from .windows import Sizes, full, image, like_input, numbers, reach, windows
+
+
+def _windows(
+    name: str,
+    x: Tensor,
+    dims: int,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+) -> Windows:
+    """The geometry of a pool; with ceil_mode a last window may reach beyond the padding."""
+    kernel = numbers(name, "kernel_size", kernel_size, dims, 1)
+    stride = kernel if stride is None or stride == [] else numbers(name, "stride", stride, dims, 1)
+    before, dilation = (
+        numbers(name, "padding", padding, dims, 0),
+        numbers(name, "dilation", dilation, dims, 1),
+    )
+    size, spans = x.array.shape[4 - dims :], reach(kernel, dilation)
+    if any(2 * p > k for p, k in zip(before, kernel, strict=True)):
+        raise ValueError(
+            f"{name}: padding={padding} for kernel_size={kernel_size}; it may be half of that at most"
+        )
+    out = []
+    for n, s, p, span in zip(size, stride, before, spans, strict=True):
+        room = n + 2 * p - span
+        count = room // s + 1
+        if ceil_mode and room % s and (count * s < n + p):
+            count += 1
+        out.append(count)
+    if min(out) < 1:
+        raise ValueError(
+            f"{name}: kernel_size={kernel_size}, padding={padding} on an input of size {list(size)} gives an "
+            f"output of size {out}; the window is larger than the padded input"
+        )
+    return windows(size, kernel, stride, before, dilation, tuple(out))
+
+
+# ------------------------------------------------------------------------------------- maximum
+
+
+def _max_pool(
+    name: str,
+    dims: int,
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    return_indices: bool,
+) -> Any:
+    x = image(name, input, dims)
+    win = _windows(name, x, dims, kernel_size, stride, padding, dilation, ceil_mode)
+    if not return_indices:
+        return like_input(pool.max_pool(x, win), input, dims)
+    taps = pool.winners(x, win).array
+    places = Tensor(pool.pixels(taps, win))
+    return like_input(pool.pick(x, taps, win), input, dims), like_input(places, input, dims)
+
+
+def max_pool1d(
+    input: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """As max_pool2d: (N, C, L) or (C, L) -> (N, C, L') or (C, L')"""
+    return _max_pool(
+        "max_pool1d", 1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
+    )
+
+
+def max_pool2d(
+    input: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """The largest of each window: (N, C, H, W) or (C, H, W) -> (N, C, H', W') or (C, H', W')
+
+    H' = floor((H + 2 p - d (k - 1) - 1) / s) + 1, or rounded up with ceil_mode; the stride is the kernel's
+    size if left out. Padding is less than everything, and at most half a window. With return_indices also
+    the places row * W + column in the image, as int64.
+    """
+    return _max_pool(
+        "max_pool2d", 2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
+    )
+
+
+# ---------------------------------------------------------------------------------------- mean
+
+
+@functools.lru_cache(maxsize=256)
+def _counts(win: Windows, count_include_pad: bool, dtype: Any, device: Any) -> Any:
+    """How many elements each window counts: a number, or an array (OH, OW) where they differ."""
+    found = []
+    for n, k, s, p, _, out in zip(*win, strict=True):
+        start = np.arange(out) * s - p
+        stop = np.minimum(start + k, n + p if count_include_pad else n)
+        found.append(stop - (start if count_include_pad else np.maximum(start, 0)))
+    counts = np.outer(*found).astype(dtype)
+    if (counts == counts[0, 0]).all():
+        return counts[0, 0]
+    return Tensor(to_device(counts, device))
+
+
+def _avg_pool(
+    name: str,
+    dims: int,
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Tensor:
+    if divisor_override == 0:
+        raise ValueError(f"{name}: divisor_override is 0; it must not be")
+    x = image(name, input, dims)
+    win = _windows(name, x, dims, kernel_size, stride, padding, 1, ceil_mode)
+    dtype = x.array.dtype
+    if divisor_override is None:
+        count = _counts(win, bool(count_include_pad), dtype, device_of(x.array))
+    else:
+        count = dtype.type(divisor_override)
+    return like_input(ops.div(pool.total(x, win), count), input, dims)
+
+
+def avg_pool1d(
+    input: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
+    """As avg_pool2d: (N, C, L) or (C, L) -> (N, C, L') or (C, L')"""
+    return _avg_pool("avg_pool1d", 1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
+
+
+def avg_pool2d(
+    input: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """The mean of each window: (N, C, H, W) or (C, H, W) -> (N, C, H', W') or (C, H', W')
+
+    Padding is 0, and counts as elements unless count_include_pad is False; what ceil_mode lets a window reach
+    beyond it never counts. divisor_override divides the sums instead of the count.
+    """
+    return _avg_pool(
+        "avg_pool2d",
+        2,
+        input,
+        kernel_size,
+        stride,
+        padding,
+        ceil_mode,
+        count_include_pad,
+        divisor_override,
+    )
+
+
+# ------------------------------------------------------------------------------------ adaptive
+
+
+def _output_size(name: str, output_size: Any, size: tuple[int, ...]) -> tuple[int, ...]:
+    """With None, the input's own size."""
+    given = list(output_size) if isinstance(output_size, Sequence) else [output_size] * len(size)
+    if len(given) == len(size):
+        given = [n if wanted is None else wanted for wanted, n in zip(given, size, strict=True)]
+    found = numbers(name, "output_size", given, len(size), 1)
+    if min(size) < 1:
+        raise ValueError(f"{name}: an input of size {list(size)} has no pixels to choose from")
+    return found
+
+
+def _regular(size: tuple[int, ...], out: tuple[int, ...]) -> Windows | None:
+    """The windows where they are all alike and do not overlap."""
+    if any(n % count for n, count in zip(size, out, strict=True)):
+        return None
+    step = tuple([n // count for n, count in zip(size, out, strict=True)])
+    zeros, ones = (0,) * len(size), (1,) * len(size)
+    return windows(size, step, step, zeros, ones, out)
+
+
+@functools.lru_cache(maxsize=256)
+def _members(size: int, out: int, device: Any) -> tuple[Any, Any]:
+    """(indices, mask), both (out, widest): the elements of each window, filled up with its first one."""
+    start = np.arange(out) * size // out
+    stop = -(-(np.arange(out) + 1) * size // out)
+    index = start[:, None] + np.arange((stop - start).max())
+    mask = index < stop[:, None]
+    return to_device(np.where(mask, index, start[:, None]), device), to_device(mask, device)
+
+
+def _gathered(x: Tensor, out: tuple[int, int]) -> tuple[Tensor, Any, Any]:
+    """(N, C, OH, OW, widest of both axes), the mask of its last axis (OH, OW, .), and the pixels' places."""
+    where = device_of(x.array)
+    (rows, row_mask), (cols, col_mask) = [
+        _members(n, count, where) for n, count in zip(x.array.shape[2:], out, strict=True)
+    ]
+    seen = ops.take(ops.take(x, cols, 3), rows, 2)  # (N, C, OH, kh, OW, kw)
+    shape = (*out, rows.shape[1] * cols.shape[1])
+    mask = (row_mask[:, None, :, None] & col_mask[None, :, None, :]).reshape(shape)
+    places = (rows[:, None, :, None] * x.array.shape[3] + cols[None, :, None, :]).reshape(shape)
+    return ops.reshape(ops.permute(seen, (0, 1, 2, 4, 3, 5)), (*x.array.shape[:2], *shape)), mask, places
+
+
+def _adaptive_avg_pool(name: str, dims: int, input: Tensor, output_size: Any) -> Tensor:
+    x = image(name, input, dims)
+    size = x.array.shape[4 - dims :]
+    out = _output_size(name, output_size, size)
+    win = _regular(size, out)
+    if win is not None:
+        if win.out == (1, 1):
+            return like_input(ops.mean(x, (2, 3), True), input, dims)
+        return like_input(ops.div(pool.total(x, win), x.array.dtype.type(win.taps)), input, dims)
+    seen, mask, _ = _gathered(x, full(out, 1))
+    counts = mask.sum(axis=-1).astype(x.array.dtype)
+    return like_input(ops.div(ops.sum(ops.masked(seen, mask), (4,), False), Tensor(counts)), input, dims)
+
+
+def adaptive_avg_pool1d(input: Tensor, output_size: Sizes) -> Tensor:
+    """The mean of each of output_size windows: (N, C, L) or (C, L)"""
+    return _adaptive_avg_pool("adaptive_avg_pool1d", 1, input, output_size)
+
+
+def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
+    """The mean of each of output_size windows: a number, or a pair in which None keeps the dim's size."""
+    return _adaptive_avg_pool("adaptive_avg_pool2d", 2, input, output_size)
+
+
+def _adaptive_max_pool(name: str, dims: int, input: Tensor, output_size: Any, return_indices: bool) -> Any:
+    x = image(name, input, dims)
+    size = x.array.shape[4 - dims :]
+    out = _output_size(name, output_size, size)
+    win = _regular(size, out)
+    if win is not None:
+        step = win.kernel[2 - dims :]
+        return _max_pool(name, dims, input, step, step, 0, 1, False, return_indices)
+    seen, mask, places = _gathered(x, full(out, 1))
+    # the largest is the last nan, if there is one, else the first of those that are largest
+    values = ops.select(mask, seen.detach(), x.array.dtype.type("-inf")).array
+    nans, last = values != values, values.shape[-1] - 1
+    best = values.argmax(axis=-1)
+    where_nan = last - nans[..., ::-1].argmax(axis=-1)
+    index = ops.select(nans.any(axis=-1), Tensor(where_nan), Tensor(best)).array[..., None]
+    y = like_input(ops.take_along(seen, index, 4)[..., 0], input, dims)
+    if not return_indices:
+        return y
+    every = ops.expand(Tensor(places), values.shape)
+    return y, like_input(ops.take_along(every, index, 4)[..., 0], input, dims)
+
+
+def adaptive_max_pool1d(input: Tensor, output_size: Sizes, return_indices: bool = False) -> Any:
+    """The largest of each of output_size windows: (N, C, L) or (C, L); return_indices as in max_pool1d"""
+    return _adaptive_max_pool("adaptive_max_pool1d", 1, input, output_size, return_indices)
+
+
+def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+    """The largest of each of output_size windows: a number, or a pair in which None keeps the dim's size.
+
+    return_indices as in max_pool2d.
+    """
+    return _adaptive_max_pool("adaptive_max_pool2d", 2, input, output_size, return_indices)
