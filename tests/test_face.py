@@ -103,6 +103,15 @@ def test_losses_of_whole_numbers_are_float32(full, log_input):
     assert ours.dtype is mg.float32 and ours.item() == pytest.approx(theirs.item(), rel=1e-6)
 
 
+@pytest.mark.oracle
+@pytest.mark.parametrize("shape, dim", [((0,), 0), ((3, 0), 1), ((3, 0), 0)])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_the_softmax_of_nothing_is_nothing(name, shape, dim):
+    torch = oracle("torch")
+    for function in (lambda m: getattr(m, name), lambda m: getattr(m.nn.functional, name)):
+        same(function(mg)(mg.zeros(shape), dim=dim), function(torch)(torch.zeros(shape), dim=dim))
+
+
 def test_shapes_in_place_keep_the_memory_and_what_a_graph_needs():
     x = mg.ones(2, 3)
     memory = x.array
@@ -136,6 +145,26 @@ REFUSED = {
         TypeError,
         "addmv: beta = 0.2 for int64",
     ),
+    "poisson_nll_loss of two shapes": (
+        lambda: F.poisson_nll_loss(mg.ones(5), mg.ones(5, 4)),
+        ValueError,
+        r"poisson_nll_loss: input \[5\], target \[5, 4\]",
+    ),
+    "l1_loss of two shapes": (lambda: F.l1_loss(mg.ones(5, 4), mg.ones(5)), ValueError, "l1_loss: input"),
+    "triplet_margin_loss of two shapes": (
+        lambda: F.triplet_margin_loss(mg.ones(3, 5), mg.ones(3, 4), mg.ones(3, 5)),
+        ValueError,
+        r"triplet_margin_loss: anchor \[3, 5\], positive \[3, 4\]",
+    ),
+    "two ellipses": (lambda: INTS[..., ...], IndexError, "indexing: more than one Ellipsis"),
+    "a write to two ellipses": (
+        lambda: INTS.__setitem__((..., ...), 0),
+        IndexError,
+        "indexing: more than one Ellipsis",
+    ),
+    "a list with a slice": (lambda: INTS[[slice(0, 1), 1]], IndexError, "indexing: a list of numbers"),
+    "a list of words": (lambda: INTS[["a"]], IndexError, "indexing: a list of numbers"),
+    "a ragged list": (lambda: INTS[[[0, 1], [1]]], IndexError, "indexing: a list with parts"),
     "pinv bounded twice": (lambda: mg.linalg.pinv(mg.eye(2), 0.1, rtol=0.1), TypeError, "pinv: .*not both"),
 }
 

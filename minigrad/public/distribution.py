@@ -24,6 +24,8 @@ def _along(name: str, operation: Callable, input: Tensor, dim: int, dtype: Any) 
             f"{name}: {x.dtype.name} input; it takes floating tensors, cast with .float() or dtype="
         )
     axis = one_dim(name, dim, x.array.ndim)
+    if not x.array.size:
+        return x.clone()
     return operation(x, axis) if x.array.ndim else operation(x.reshape(1), 0).reshape(())
 
 

@@ -92,7 +92,7 @@ def _item(x: Tensor, k: Any) -> Any:
             )
         return slice(*[None if e is None else as_int(e) for e in (k.start, k.stop, k.step)])
     if isinstance(k, (list, tuple, range, np.ndarray, bool, np.bool_)):
-        k = Tensor(_numbers(k))
+        k = Tensor(_listed(k))
     if not isinstance(k, Tensor):
         try:
             return as_int(k)
@@ -117,6 +117,17 @@ def _beside(x: Tensor, k: Tensor) -> Tensor:
     if type(k.array) is type(x.array):
         return k
     return Tensor(to_device(k.array, device_of(x.array)))
+
+
+def _listed(k: Any) -> np.ndarray:
+    """A list or an array as numbers. IndexError where it holds anything else, or lists of several lengths."""
+    try:
+        found = _numbers(k)
+    except ValueError:
+        raise IndexError(f"indexing: a list with parts of different lengths: {k!r}") from None
+    if found.dtype.kind not in "biuf":
+        raise IndexError(f"indexing: a list of numbers or bools is needed, not {k!r}")
+    return found
 
 
 def _numbers(k: Any) -> np.ndarray:
@@ -186,7 +197,8 @@ def _plain(key: Any) -> tuple | None:
     for k in items:
         if type(k) not in _PLAIN or (type(k) is slice and k.step is not None):
             return None
-    return items if Ellipsis in items else (*items, Ellipsis)
+    dots = items.count(Ellipsis)
+    return (*items, Ellipsis) if not dots else items if dots == 1 else None
 
 
 @method

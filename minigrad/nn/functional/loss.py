@@ -13,6 +13,7 @@ from ... import ops
 from ...backend import device_of, on_device
 from ...backend import full as full_array
 from ...ops import activations
+from ...public.broadcasting import broadcast_shapes
 from ...tensor import Tensor
 from .activation import floating
 
@@ -52,11 +53,21 @@ def weighted(name: str, loss: Tensor, weight: Tensor | None, reduction: str) -> 
     return loss.sum() / weight.sum() if reduction == "mean" else reduced(loss, reduction)
 
 
+def fit(name: str, **tensors: Tensor) -> None:
+    """ValueError, naming the loss, for tensors whose shapes do not broadcast to each other."""
+    try:
+        broadcast_shapes(*[t.array.shape for t in tensors.values()])
+    except ValueError:
+        shapes = ", ".join(f"{word} {list(t.shape)}" for word, t in tensors.items())
+        raise ValueError(f"{name}: {shapes}; the shapes do not fit together") from None
+
+
 def difference(name: str, input: Tensor, target: Tensor) -> Tensor:
     """input - target; a warning where the shapes differ, as that is more often a mistake than a wish."""
     if not isinstance(target, Tensor):
         raise TypeError(f"{name}: target is a {type(target).__name__}, no Tensor")
     if input.array.shape != target.array.shape:
+        fit(name, input=input, target=target)
         warnings.warn(
             f"{name}: input {list(input.shape)} and target {list(target.shape)} differ and will be broadcast",
             stacklevel=3,
@@ -143,6 +154,7 @@ def poisson_nll_loss(
     """e^x - t x for x the logarithm of the rate, x - t log(x + eps) for the rate itself; full adds Stirling's
     t log t - t + log(2 pi t) / 2 where t > 1."""
     check("poisson_nll_loss", reduction, size_average, reduce)
+    fit("poisson_nll_loss", input=input, target=target)
     loss = input.exp() - target * input if log_input else input - target * (input + eps).log()
     if full:
         above = target.array > 1
@@ -166,6 +178,7 @@ def gaussian_nll_loss(
     eps as if it were not there. Negative variances raise ValueError (on a GPU they are not looked for).
     """
     check("gaussian_nll_loss", reduction)
+    fit("gaussian_nll_loss", input=input, target=target)
     x = input.array
     if isinstance(var, Tensor):
         v, given = var, var.array.shape
@@ -250,6 +263,7 @@ def soft_margin_loss(
 ) -> Tensor:
     """log(1 + e^(-t x)) for t = 1 or -1"""
     check("soft_margin_loss", reduction, size_average, reduce)
+    fit("soft_margin_loss", input=input, target=target)
     return reduced(-activations.log_sigmoid(floating("soft_margin_loss", target * input), ()), reduction)
 
 
@@ -286,6 +300,7 @@ def kl_div(
     "mean" divides by the number of elements.
     """
     check("kl_div", reduction, size_average, reduce, (*REDUCTIONS, "batchmean"))
+    fit("kl_div", input=input, target=target)
     if log_target:
         loss = ops.exp(target) * (target - input)
     else:

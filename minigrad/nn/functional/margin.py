@@ -8,7 +8,7 @@ from ... import ops
 from ...public.broadcasting import broadcast_tensors
 from ...public.dims import one_dim
 from ...tensor import Tensor
-from .loss import check, reduced
+from .loss import check, fit, reduced
 
 
 def _floor(x: Tensor, low: float) -> Tensor:
@@ -123,6 +123,7 @@ def triplet_margin_loss(
     check("triplet_margin_loss", reduction, size_average, reduce)
     if margin <= 0:
         raise ValueError(f"triplet_margin_loss: margin {margin}; it must be positive")
+    fit("triplet_margin_loss", anchor=anchor, positive=positive, negative=negative)
     near = pairwise_distance(anchor, positive, p, eps)
     far = pairwise_distance(anchor, negative, p, eps)
     if swap:
