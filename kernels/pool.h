@@ -56,28 +56,41 @@ template <class F> inline void along(int64 low, int64 high, int64 at, int64 step
         for (int64 q = low; q < high; q++) f(q, at + q * step);
 }
 
+inline void better_of(const S* seen, S* best, Index* which, Index k, int64 length) {
+    for (int64 p = 0; p < length; p += 16)
+        for (int64 q = p; q < p + 16; q++) {
+            const S v = seen[q], old = best[q];
+            const bool better = (v > old) | (v != v);
+            best[q] = better ? v : old;
+            which[q] = better ? k : which[q];
+        }
+}
+
 template <class U> void largest_of(const S* x, S* y, U* taps, const int32_t* rows, const int32_t* columns,
                                    const Windows& s, int64 count, int64 threads) {
     const std::vector<Windows::Tap> every = s.taps();
     planes(s, count, threads, [&](int64 n) {
-        std::vector<Index> room(s.ow);
-        Index* const which = room.data();
-        for (int64 r = 0; r < s.oh; r++) {
-            S* const best = y + (n * s.oh + r) * s.ow;
-            for (int64 q = 0; q < s.ow; q++) best[q] = -__builtin_inf(), which[q] = rows[r] * s.kw + columns[q];
-            for (int64 k = 0; k < (int64)every.size(); k++) {
-                const Windows::Tap t = every[k];
-                if (r < t.top || r >= t.bottom) continue;
-                const S* const row = x + (n * s.h + r * s.sh + t.row) * s.w;
-                along(t.low, t.high, t.column, s.sw, [=](int64 q, int64 at) {
-                    const S v = row[at], old = best[q];
-                    const bool better = (v > old) | (v != v);
-                    best[q] = better ? v : old;
-                    which[q] = better ? (Index)k : which[q];
-                });
+        enum { PIECE = 64 };  // outputs at once: what is done for them is vector code of a fixed length
+        S seen[PIECE], best[PIECE];
+        Index which[PIECE];
+        for (int64 r = 0; r < s.oh; r++)
+            for (int64 first = 0; first < s.ow; first += PIECE) {
+                const int64 last = s.ow - first < PIECE ? s.ow : first + PIECE, out = (n * s.oh + r) * s.ow;
+                const int64 length = (last - first + 15) / 16 * 16;
+                for (int64 q = 0; q < length; q++) best[q] = seen[q] = -__builtin_inf();
+                for (int64 q = first; q < last; q++) which[q - first] = rows[r] * s.kw + columns[q];
+                for (int64 k = 0; k < (int64)every.size(); k++) {
+                    const Windows::Tap t = every[k];
+                    if (r < t.top || r >= t.bottom) continue;
+                    const S* const row = x + (n * s.h + r * s.sh + t.row) * s.w;
+                    const int64 low = t.low < first ? first : t.low, high = t.high > last ? last : t.high;
+                    for (int64 q = first; q < low && q < last; q++) seen[q - first] = -__builtin_inf();
+                    along(low, high, t.column, s.sw, [&](int64 q, int64 at) { seen[q - first] = row[at]; });
+                    for (int64 q = high < first ? first : high; q < last; q++) seen[q - first] = -__builtin_inf();
+                    better_of(seen, best, which, (Index)k, length);
+                }
+                for (int64 q = first; q < last; q++) y[out + q] = best[q - first], taps[out + q] = which[q - first];
             }
-            for (int64 q = 0; q < s.ow; q++) taps[(n * s.oh + r) * s.ow + q] = which[q];
-        }
     });
 }
 
