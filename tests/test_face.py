@@ -112,6 +112,18 @@ def test_the_softmax_of_nothing_is_nothing(name, shape, dim):
         same(function(mg)(mg.zeros(shape), dim=dim), function(torch)(torch.zeros(shape), dim=dim))
 
 
+@pytest.mark.oracle
+def test_divergence_from_what_is_no_probability_is_nan():
+    torch = oracle("torch")
+    x, t = [-0.5, -1.0, -2.0, -3.0], [-0.1, 0.0, 0.4, float("nan")]
+    ours = F.kl_div(mg.tensor(x), mg.tensor(t), reduction="none")
+    np.testing.assert_allclose(
+        ours.numpy(),
+        torch.nn.functional.kl_div(torch.tensor(x), torch.tensor(t), reduction="none").numpy(),
+        rtol=1e-6,
+    )
+
+
 def test_shapes_in_place_keep_the_memory_and_what_a_graph_needs():
     x = mg.ones(2, 3)
     memory = x.array
@@ -156,6 +168,13 @@ REFUSED = {
         ValueError,
         r"triplet_margin_loss: anchor \[3, 5\], positive \[3, 4\]",
     ),
+    "probabilities to ignore": (
+        lambda: F.cross_entropy(mg.ones(2, 3), mg.ones(2, 3), ignore_index=1),
+        ValueError,
+        "cross_entropy: ignore_index=1 for probabilities",
+    ),
+    "an LSTM of nothing": (lambda: mg.nn.LSTM(0, 5), ValueError, "LSTM: input_size=0"),
+    "a GRU with a layer for a bias": (lambda: mg.nn.GRU(3, 5, bias=2), TypeError, "GRU: bias=2"),
     "two ellipses": (lambda: INTS[..., ...], IndexError, "indexing: more than one Ellipsis"),
     "a write to two ellipses": (
         lambda: INTS.__setitem__((..., ...), 0),

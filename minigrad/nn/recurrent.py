@@ -64,8 +64,12 @@ class RNNBase(Module):
         name = type(self).__name__
         if mode.upper() not in ("RNN_TANH", "RNN_RELU", "LSTM", "GRU"):
             raise ValueError(f"{name}: mode {mode!r}; use 'RNN_TANH', 'RNN_RELU', 'LSTM' or 'GRU'")
-        if hidden_size <= 0 or num_layers <= 0:
-            raise ValueError(f"{name}: hidden_size={hidden_size}, num_layers={num_layers}; both are positive")
+        if min(input_size, hidden_size, num_layers) <= 0:
+            sizes = f"input_size={input_size}, hidden_size={hidden_size}, num_layers={num_layers}"
+            raise ValueError(f"{name}: {sizes}; all are positive")
+        for word, given in (("bias", bias), ("batch_first", batch_first)):
+            if not isinstance(given, bool):
+                raise TypeError(f"{name}: {word}={given!r}; use True or False")
         if not 0.0 <= dropout <= 1.0:
             raise ValueError(f"{name}: dropout={dropout}; a probability lies in [0, 1]")
         if proj_size:

@@ -145,6 +145,10 @@ def cross_entropy(
         and target.array.dtype.kind not in "iu"
         and target.array.shape == input.array.shape
     ):
+        if ignore_index >= 0:
+            raise ValueError(
+                f"cross_entropy: ignore_index={ignore_index} for probabilities; it is for class numbers"
+            )
         return _from_probabilities(input, target, weight, reduction, label_smoothing)
     x, t = input.array, target.array if isinstance(target, Tensor) else target
     if x.ndim != 2 or weight is not None or getattr(t, "shape", None) != x.shape[:1] or t.dtype.kind != "i":

@@ -304,9 +304,9 @@ def kl_div(
     if log_target:
         loss = ops.exp(target) * (target - input)
     else:
-        positive = target.array > 0
-        safe = ops.select(positive, target, target.array.dtype.type(1))
-        loss = ops.masked(target * ops.log(safe), positive) - target * input
+        there = target.array != 0
+        safe = ops.select(there, target, target.array.dtype.type(1))
+        loss = ops.masked(target * ops.log(safe), there) - target * input
     if reduction == "batchmean":
         return loss.sum() / input.array.shape[0] if input.array.ndim else loss.sum()
     return reduced(loss, reduction)
