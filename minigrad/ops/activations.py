@@ -15,7 +15,7 @@ from ..backend import xp_of
 from ..grad_mode import mode
 from ..tensor import Tensor
 from .constants import constants
-from .select import clamp_max, clamp_min, masked, select
+from .select import clamp_min, masked, select
 from .unary import abs, erf, exp, log, log1p, sigmoid, tanh
 
 BACKWARD = ("backward",)  # f' does not depend on the other flags
@@ -48,7 +48,7 @@ def _steps(x, condition, yes, no):
 
 
 def _elu_slope(x, alpha, scale, steep):
-    below = exp(clamp_max(x, x.array.dtype.type(0)) * steep) * (scale * alpha * steep)
+    below = exp(masked(x, x.array < 0) * steep) * (scale * alpha * steep)
     return select(x.array <= 0, below, x.array.dtype.type(scale))
 
 

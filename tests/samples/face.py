@@ -36,6 +36,12 @@ SAMPLES = [
         integers(4, 3, 2),
     ),
     Sample(
+        "the kink of elu",
+        lambda m, x: (m.nn.functional.elu(x), m.nn.functional.elu(x, 0.8), m.nn.functional.selu(x)),
+        np.array([-1.5, -0.0, 0.0, 2.0]),
+        smooth=False,
+    ),
+    Sample(
         "shapes in place",
         lambda m, x: (
             (x * 2).unsqueeze_(1).transpose_(0, 2).squeeze_(1) * (x * 3).t_(),
