@@ -265,7 +265,7 @@ def _reshaping(function: Any) -> None:
 
 for _function in (squeeze, unsqueeze, transpose, t):
     _reshaping(_function)
-Tensor.swapaxes_ = Tensor.swapdims_ = Tensor.transpose_
+Tensor.swapaxes_ = Tensor.swapdims_ = Tensor.transpose_  # type: ignore[attr-defined]
 
 
 # ---------------------------------------------------------------------------------------- the layout
