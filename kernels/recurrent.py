@@ -1,27 +1,29 @@
 """The texts of recurrent cells: what follows the two products of a step, for each hidden unit.
 
-`z` is the part of the input, `u` that of the hidden state before, h0. Backward, g is the gradient of the new
-state; a text makes from it those of z (and of u where it differs), and of the state before.
+`z` is the part of the input; the part of the hidden state before, h0, stands where the gates (or the state)
+go, which are kept for the backward text. Backward, g is the gradient of the new state from its use, `more`
+that from the step after; a text makes those of z, of the hidden state's part where it differs, and of the
+state before.
 """
 
 from kernels.elementwise import Elementwise
 
-# y = f(z + u), f the hyperbolic tangent, or max(., 0) with `relu`                               [Elman 1990]
+# y = f(z + y), f the hyperbolic tangent, or max(., 0) with `relu`                               [Elman 1990]
 RNN_STEP = Elementwise(
     "rnn_step",
-    "S z, S u",
+    "S z",
     "S y",
     flags="relu",
     body="""
     #if relu
-    y = max(T(z) + T(u), T(0));
+    y = max(T(z) + T(y), T(0));
     #else
-    y = tanh(T(z) + T(u));
+    y = tanh(T(z) + T(y));
     #endif
 """,
 )
 
-# gz = (g + more) f'(z + u): g from the output, more from the step after
+# gz = (g + more) f'
 RNN_STEP_BACKWARD = Elementwise(
     "rnn_step_backward",
     "S g, S more, S y",
@@ -37,17 +39,17 @@ RNN_STEP_BACKWARD = Elementwise(
 """,
 )
 
-# p = sigmoid, q = sigmoid, a = tanh, o = sigmoid of the four parts of z + u: input, forget, new, output
+# p = sigmoid, q = sigmoid, a = tanh, o = sigmoid of z and what stood there: input, forget, new, output
 # c = q c0 + p a,  h = o tanh(c)                           [Hochreiter & Schmidhuber 1997; Gers et al. 2000]
 LSTM_STEP = Elementwise(
     "lstm_step",
-    "S zp, S zq, S za, S zo, S up, S uq, S ua, S uo, S c0",
+    "S zp, S zq, S za, S zo, S c0",
     "S p, S q, S a, S o, S c, S h",
     """
-    T gp = T(1) / (T(1) + exp(-(T(zp) + T(up))));
-    T gq = T(1) / (T(1) + exp(-(T(zq) + T(uq))));
-    T ga = tanh(T(za) + T(ua));
-    T go = T(1) / (T(1) + exp(-(T(zo) + T(uo))));
+    T gp = T(1) / (T(1) + exp(-(T(zp) + T(p))));
+    T gq = T(1) / (T(1) + exp(-(T(zq) + T(q))));
+    T ga = tanh(T(za) + T(a));
+    T go = T(1) / (T(1) + exp(-(T(zo) + T(o))));
     T v = gq * T(c0) + gp * ga;
     p = gp;
     q = gq;
@@ -58,7 +60,7 @@ LSTM_STEP = Elementwise(
 """,
 )
 
-# of h: g + more;  of c: gc. To the parts of z + u before their functions, and to c0
+# of h: g + more;  of c: gc. To what the four functions were of, and to c0
 LSTM_STEP_BACKWARD = Elementwise(
     "lstm_step_backward",
     "S g, S more, S p, S q, S a, S o, S c, S c0",
@@ -75,15 +77,18 @@ LSTM_STEP_BACKWARD = Elementwise(
 """,
 )
 
-# r = sigmoid(zr + ur),  k = sigmoid(zk + uk),  a = tanh(za + r ua),  h = (1 - k) a + k h0   [Cho et al. 2014]
+# u = what stood in a,  r = sigmoid(zr + r),  k = sigmoid(zk + k),  a = tanh(za + r u)
+# h = (1 - k) a + k h0                                                                     [Cho et al. 2014]
 GRU_STEP = Elementwise(
     "gru_step",
-    "S zr, S zk, S za, S ur, S uk, S ua, S h0",
-    "S r, S k, S a, S h",
+    "S zr, S zk, S za, S h0",
+    "S r, S k, S a, S u, S h",
     """
-    T gr = T(1) / (T(1) + exp(-(T(zr) + T(ur))));
-    T gk = T(1) / (T(1) + exp(-(T(zk) + T(uk))));
-    T ga = tanh(T(za) + gr * T(ua));
+    T part = a;
+    T gr = T(1) / (T(1) + exp(-(T(zr) + T(r))));
+    T gk = T(1) / (T(1) + exp(-(T(zk) + T(k))));
+    T ga = tanh(T(za) + gr * part);
+    u = part;
     r = gr;
     k = gk;
     a = ga;
@@ -91,17 +96,17 @@ GRU_STEP = Elementwise(
 """,
 )
 
-# to the parts of z, to ua = that of za times r, and to h0 (the rest of it comes through u)
+# to the parts of z, to u = that of za times r, and to h0 (the rest of it comes through the hidden part)
 GRU_STEP_BACKWARD = Elementwise(
     "gru_step_backward",
-    "S g, S more, S r, S k, S a, S ua, S h0",
-    "S dr, S dk, S da, S dua, S gh",
+    "S g, S more, S r, S k, S a, S u, S h0",
+    "S dr, S dk, S da, S du, S gh",
     """
     T d = T(g) + T(more);
     T e = d * (T(1) - T(k)) * (T(1) - T(a) * T(a));
     da = e;
-    dua = e * T(r);
-    dr = e * T(ua) * T(r) * (T(1) - T(r));
+    du = e * T(r);
+    dr = e * T(u) * T(r) * (T(1) - T(r));
     dk = d * (T(h0) - T(a)) * T(k) * (T(1) - T(k));
     gh = d * T(k);
 """,

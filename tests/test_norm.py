@@ -142,7 +142,7 @@ def test_batch_norm_on_the_device_reads_nothing_back(shape):
         for where in ("cpu", "cuda"):
             layer = nn.BatchNorm1d(3, momentum=None).to(where)
             for _ in range(2):
-                x = values.to(where).requires_grad_()
+                x = values.clone().to(where).requires_grad_()
                 with device.counting() as forward:
                     y = layer(x)
                 (y * y * y).sum().backward()

@@ -99,7 +99,7 @@ class BatchNorm1d(_Running):
     of all batches) and serve in evaluation. Without track_running_stats it is always over the batch.
     """
 
-    dims = (2, 3)
+    dims: ClassVar[tuple[int, ...]] = (2, 3)
 
     def forward(self, input: Tensor) -> Tensor:
         self._check(input)
@@ -124,13 +124,13 @@ class BatchNorm1d(_Running):
 class BatchNorm2d(BatchNorm1d):
     """BatchNorm1d for (N, C, H, W)"""
 
-    dims = (4,)
+    dims: ClassVar[tuple[int, ...]] = (4,)
 
 
 class BatchNorm3d(BatchNorm1d):
     """BatchNorm1d for (N, C, D, H, W)"""
 
-    dims = (5,)
+    dims: ClassVar[tuple[int, ...]] = (5,)
 
 
 class InstanceNorm1d(_Running):
@@ -139,7 +139,7 @@ class InstanceNorm1d(_Running):
     [Ulyanov, Vedaldi & Lempitsky 2016]. Neither weight and bias nor running statistics unless asked for.
     """
 
-    dims = (2, 3)
+    dims: ClassVar[tuple[int, ...]] = (2, 3)
 
     def __init__(
         self,
@@ -183,13 +183,13 @@ class InstanceNorm1d(_Running):
 class InstanceNorm2d(InstanceNorm1d):
     """InstanceNorm1d for (N, C, H, W) or (C, H, W)"""
 
-    dims = (3, 4)
+    dims: ClassVar[tuple[int, ...]] = (3, 4)
 
 
 class InstanceNorm3d(InstanceNorm1d):
     """InstanceNorm1d for (N, C, D, H, W) or (C, D, H, W)"""
 
-    dims = (4, 5)
+    dims: ClassVar[tuple[int, ...]] = (4, 5)
 
 
 class LayerNorm(_Affine):

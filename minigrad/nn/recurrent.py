@@ -84,7 +84,10 @@ class RNNBase(Module):
         for layer in range(num_layers):
             into = input_size if layer == 0 else hidden_size * ways
             for suffix in ("", "_reverse")[:ways]:
-                shapes = {"weight_ih": (rows, into), "weight_hh": (rows, hidden_size)}
+                shapes: dict[str, tuple[int, ...]] = {
+                    "weight_ih": (rows, into),
+                    "weight_hh": (rows, hidden_size),
+                }
                 shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)} if bias else {}
                 for what, shape in shapes.items():
                     self._names.append(f"{what}_l{layer}{suffix}")
@@ -160,7 +163,7 @@ class RNN(RNNBase):
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"RNN: nonlinearity={nonlinearity!r}; use 'tanh' or 'relu'")
         sizes = input_size, hidden_size, num_layers
-        options = bias, batch_first, dropout, bidirectional, 0, device, dtype
+        options: tuple[Any, ...] = bias, batch_first, dropout, bidirectional, 0, device, dtype
         super().__init__(f"RNN_{nonlinearity.upper()}", *sizes, *options)
         self.nonlinearity = nonlinearity
 
@@ -183,7 +186,7 @@ class LSTM(RNNBase):
         dtype: Any = None,
     ) -> None:
         sizes = input_size, hidden_size, num_layers
-        options = bias, batch_first, dropout, bidirectional, proj_size, device, dtype
+        options: tuple[Any, ...] = bias, batch_first, dropout, bidirectional, proj_size, device, dtype
         super().__init__("LSTM", *sizes, *options)
 
 
@@ -203,7 +206,7 @@ class GRU(RNNBase):
         dtype: Any = None,
     ) -> None:
         sizes = input_size, hidden_size, num_layers
-        options = bias, batch_first, dropout, bidirectional, 0, device, dtype
+        options: tuple[Any, ...] = bias, batch_first, dropout, bidirectional, 0, device, dtype
         super().__init__("GRU", *sizes, *options)
 
 

@@ -68,7 +68,7 @@ def _(g, needed, x, w, b, r):
 def dropout_add(x, r, rate, draw):
     """r + dropout(x, rate, draw)"""
     xp, n = xp_of(x), x.size
-    vectors = x.reshape(-1), r.reshape(-1)
+    vectors = [x.reshape(-1), r.reshape(-1)]
     if n % 4:
         vectors = [xp.concatenate([v, xp.zeros(-n % 4, x.dtype)]) for v in vectors]
     y = xp.empty_like(vectors[0])

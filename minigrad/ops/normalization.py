@@ -182,7 +182,7 @@ def _(g, needed, aux, x, w, b, eps):
         return gx, gw, gb, *[None] * 4
     part, m, r = aux
     g, x, w = g.array, x.array, _array(w)
-    places = _place(needed[1]), _place(needed[2])
+    places = [_place(needed[1]), _place(needed[2])]
     if part is None:
         g2 = g if g.ndim == 2 else g.transpose(0, *range(2, g.ndim), 1).reshape(-1, x.shape[1])
         gx, gw, gb = BATCH_NORM_BACKWARD(g2, _matrix(x), w, m, r, None, *places, flags=_flags(w))

@@ -71,8 +71,8 @@ def rnn(z, h0, w, rectified, reverse):
     """h[t] = f(z[t] + h[t-1] w^T), f = tanh, or max(., 0) if rectified: (T, B, H)"""
     y, h, flags = xp_of(z).empty(z.shape, z.dtype), h0, ("relu",) * rectified
     for t in order(len(z), reverse):
-        RNN_STEP(z[t], product(h, w.T), y[t], flags=flags)
-        h = y[t]
+        h = product(h, w.T, y[t])
+        RNN_STEP(z[t], h, flags=flags)
     return y
 
 
@@ -108,7 +108,8 @@ def lstm(z, h0, c0, w, reverse):
     gates, cells = xp.empty_like(z), xp.empty((steps, *h0.shape), z.dtype)
     h, c = h0, c0
     for t in order(steps, reverse):
-        LSTM_STEP(*parts(z[t], 4), *parts(product(h, w.T), 4), c, *parts(gates[t], 4), cells[t], y[t])
+        hidden = product(h, w.T, gates[t])
+        LSTM_STEP(*parts(z[t], 4), c, *parts(hidden, 4), cells[t], y[t])
         h, c = y[t], cells[t]
     y[steps] = c
     return y, (gates, cells)
@@ -152,11 +153,10 @@ def gru(z, h0, w, b, reverse):
     gates, us = xp.empty_like(z), xp.empty_like(y)
     h = h0
     for t in order(steps, reverse):
-        u = product(h, w.T)
+        hidden = product(h, w.T, gates[t])
         if b is not None:
-            u += b
-        us[t] = parts(u, 3)[2]
-        GRU_STEP(*parts(z[t], 3), *parts(u, 3), h, *parts(gates[t], 3), y[t])
+            hidden += b
+        GRU_STEP(*parts(z[t], 3), h, *parts(hidden, 3), us[t], y[t])
         h = y[t]
     return y, (gates, us)
 

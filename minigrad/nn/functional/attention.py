@@ -41,7 +41,7 @@ def bias_of(name: str, mask: Tensor | None, causal: bool, like: Tensor, scores: 
             raise ValueError(
                 f"{name}: attn_mask and is_causal are both given; put the triangle into the mask"
             )
-        return attention.causal_bias(*scores[-2:], like.array)
+        return attention.causal_bias(scores[-2], scores[-1], like.array)
     if mask is None:
         return None
     if not isinstance(mask, Tensor):
@@ -140,8 +140,8 @@ def _grouped(
     bias = bias_of(name, mask, causal, query, (*lead, heads, q[-2], k[-2]))
     bias = _split_heads(bias, groups, heads)
     apart = query.reshape(*q[:-3], groups, heads // groups, *q[-2:])
-    shared = (t.reshape(*t.shape[:-2], 1, *t.shape[-2:]) for t in (key, value))
-    y, _ = attend(apart, *shared, bias, float(scale), p)
+    shared_key, shared_value = (t.reshape(*t.shape[:-2], 1, *t.shape[-2:]) for t in (key, value))
+    y, _ = attend(apart, shared_key, shared_value, bias, float(scale), p)
     return y.reshape(*y.shape[:-4], heads, *y.shape[-2:])
 
 

@@ -105,8 +105,8 @@ def rms_norm(
     """
     x, w = _rows("rms_norm", input, normalized_shape, weight)
     if eps is None:
-        eps = np.finfo(np.float64 if x.array.dtype == np.float64 else np.float32).eps
-    return _back(normalization.rms_norm(x, w, float(eps)), input)
+        eps = float(np.finfo(np.float64 if x.array.dtype == np.float64 else np.float32).eps)
+    return _back(normalization.rms_norm(x, w, eps), input)
 
 
 def check_batch(name: str, shape: tuple[int, ...], over: int) -> None:
