@@ -84,7 +84,7 @@ def load(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path}: a safetensors file of something else (format {header.get('format')!r})"
         )
     arrays = {}
-    for name, entry in entries:
+    for name, entry in sorted(entries):  # the file keeps no order
         kind = _NUMPY.get(entry["dtype"])
         dtype = bfloat16.numpy if entry["dtype"] == "BF16" else np.dtype(kind)
         arrays[name] = np.frombuffer(bytearray(entry["data"]), dtype).reshape(entry["shape"])

@@ -1,6 +1,8 @@
 """Models: plain users of minigrad, one file each."""
 
+from .cnn import ResNet9, SmallCNN
 from .mlp import MLP
+from .transformer import GPT, GPTConfig
 
 __minigrad__ = True  # tells minigrad that this `models` is its own
-__all__ = ["MLP"]
+__all__ = ["GPT", "MLP", "GPTConfig", "ResNet9", "SmallCNN"]

@@ -90,8 +90,8 @@ def test_memory_on_the_device_is_flat_over_steps(device):
     assert used[1] == used[2] == used[3]
 
 
-def test_the_main_job_runs_on_the_device(device, capsys):
-    score = train.main(["--epochs", "5"])  # no --device: it finds the GPU
+def test_the_main_job_runs_on_the_device(device, capsys, tmp_path):
+    (score,) = train.main(["--model", "mlp", "--epochs", "5", "--out", str(tmp_path)])  # it finds the GPU
     assert score > 0.7
     assert "cuda:0" in capsys.readouterr().out.splitlines()[-1]
 
