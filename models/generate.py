@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 import minigrad as mg
 from minigrad import checkpoint
@@ -15,7 +16,7 @@ from minigrad.data import tokenizer_from_json
 from .transformer import GPT, GPTConfig
 
 
-def load(path: str, device: str = "cpu"):
+def load(path: str, device: str = "cpu") -> tuple[Any, Any]:
     """(model, tokenizer) of a checkpoint that train.py wrote; CheckpointError for another."""
     tensors, meta = checkpoint.load(path)
     if "gpt" not in meta:
