@@ -114,6 +114,18 @@ template <class K> struct Loop {
         }
     }
 
+    // Whether two operands are columns of one matrix, with none in common: rows at equal distances, each
+    // narrower than what lies between the one's row and the other's.
+    bool side_by_side(int k, int m) const {
+        if (nd != 2 || K::kinds[m] == RAW || K::sizes[k] != K::sizes[m] || strides[k][0] <= 0) return false;
+        for (int d = 0; d < 2; d++)
+            if (strides[k][d] != strides[m][d]) return false;
+        if (strides[k][1] != K::sizes[k]) return false;
+        const int64 row = strides[k][0], width = dims[1] * K::sizes[k];
+        const int64 gap = ((data[m] - data[k]) % row + row) % row;
+        return gap >= width && row - gap >= width;
+    }
+
     // An output may be an input, element for element; any other meeting would make the order of work matter.
     bool overlaps(const Array* a) const {
         for (int k = 0; k < N; k++) {
@@ -123,7 +135,7 @@ template <class K> struct Loop {
             for (int m = 0; m < N; m++) {
                 if (m == k) continue;
                 extent(m, a, &other_low, &other_high);
-                if (high <= other_low || other_high <= low) continue;
+                if (high <= other_low || other_high <= low || side_by_side(k, m)) continue;
                 bool same = K::kinds[m] == INPUT && data[m] == data[k] && K::sizes[m] == K::sizes[k];
                 for (int d = 0; d < nd && same; d++) same = strides[k][d] == strides[m][d];
                 if (!same) return true;
