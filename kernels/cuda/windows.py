@@ -135,15 +135,14 @@ def compiled(name: str, win: Windows, storage: str, long: bool) -> Any:
 
 
 def launch(name: str, win: Windows, arrays: tuple[Any, ...], *numbers: int) -> None:
-    """Run a kernel of which the second array is written, an element a thread; numbers become its Index."""
-    x, y = arrays[:2] if name != "put" else (arrays[0], arrays[2])
-    total, furthest = y.size, max([_furthest(a) for a in arrays])
-    if total == 0:
+    """Run a kernel, a thread for each element of the array it writes; numbers become its Index."""
+    written = arrays[2 if name == "put" else 1]
+    if written.size == 0:
         return
-    long = furthest >= 2**31 - THREADS
-    kernel = compiled(name, win, x.dtype.name, long)
+    long = max([_furthest(a) for a in arrays]) >= 2**31 - THREADS
+    kernel = compiled(name, win, arrays[0].dtype.name, long)
     index = np.int64 if long else np.int32
-    kernel((-(-total // THREADS),), (THREADS,), (*arrays, *[index(n) for n in numbers]))
+    kernel((-(-written.size // THREADS),), (THREADS,), (*arrays, *[index(n) for n in numbers]))
 
 
 def _strides(a: Any) -> list[int]:
@@ -197,8 +196,7 @@ def largest(x: Any, win: Windows) -> tuple[Any, Any]:
 
 
 def put(g: Any, taps: Any, win: Windows) -> Any:
-    import cupy
-
     x = _empty((*g.shape[:2], *win.size), g.dtype)
-    launch("put", win, (cupy.ascontiguousarray(g), cupy.ascontiguousarray(taps), x), *g.shape[:2])
+    dense = [a if a.flags.c_contiguous else a.copy() for a in (g, taps)]
+    launch("put", win, (*dense, x), *g.shape[:2])
     return x
