@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> str:
     mg.manual_seed(a.seed)
     try:
         model, tokenizer = load(a.checkpoint, str(mg.resolve_device(a.device)))
-        start = mg.tensor(tokenizer.encode(a.prompt), device=a.device).unsqueeze(0)
+        start = mg.from_numpy(tokenizer.encode(a.prompt)).to(a.device).unsqueeze(0)
         tokens = model.generate(start, a.count, a.temperature, a.top_k, a.top_p)
     except (ValueError, RuntimeError) as error:
         parser.exit(2, f"generate: {error}\n")
