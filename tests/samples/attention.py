@@ -8,7 +8,7 @@ from . import Sample, integers, normal
 
 def sdpa(m, *args, **kwargs):
     attention = m.nn.functional.scaled_dot_product_attention
-    if not hasattr(m.nn, "attention"):
+    if m.__name__ != "torch":
         return attention(*args, **kwargs)
     with m.nn.attention.sdpa_kernel(m.nn.attention.SDPBackend.MATH):
         return attention(*args, **kwargs)
