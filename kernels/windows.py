@@ -222,6 +222,8 @@ def largest(x: np.ndarray, win: Windows) -> tuple[np.ndarray, np.ndarray]:
 @on_any_machine
 def put(g: np.ndarray, taps: np.ndarray, win: Windows) -> np.ndarray:
     """(N, C, OH, OW) -> (N, C, H, W): each window's g to the pixel that its tap sees, added up."""
+    if taps.dtype != tap_type(win) or taps.shape != g.shape or g.shape[2:] != win.out:
+        raise ValueError(f"put: taps {taps.dtype}{taps.shape} for {g.dtype}{g.shape} and {win}")
     y = np.empty((*g.shape[:2], *win.size), g.dtype)
     if in_cpp("put", g, taps, y, taps.itemsize, win=win):
         return y

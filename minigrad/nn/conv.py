@@ -80,9 +80,10 @@ class _Convolution(Module):
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
         )
         zeros, ones = (0,) * self.dims, (1,) * self.dims
-        defaults = dict(padding=zeros, dilation=ones, output_padding=zeros, groups=1, padding_mode="zeros")
-        said += "".join([f", {n}={getattr(self, n)!r}" for n, d in defaults.items() if getattr(self, n) != d])
-        return said + ("" if self.bias is not None else ", bias=False")
+        defaults = dict(padding=zeros, dilation=ones, output_padding=zeros, groups=1)
+        said += "".join([f", {n}={getattr(self, n)}" for n, d in defaults.items() if getattr(self, n) != d])
+        said += "" if self.bias is not None else ", bias=False"
+        return said + (f", padding_mode={self.padding_mode}" if self.padding_mode != "zeros" else "")
 
 
 class _Direct(_Convolution):

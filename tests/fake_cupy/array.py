@@ -193,10 +193,10 @@ class ndarray(HostDoors):
 
         def run(*hosts: Any, **named: Any) -> tuple:
             result = function(*hosts, **named)
-            return () if result is None else (result,)
+            return () if result is None else result if isinstance(result, tuple) else (result,)
 
         results = launch(name, run, args, kwargs)
-        return results[0] if results else None
+        return None if not results else results[0] if len(results) == 1 else results
 
     def __cupy_override_elementwise_kernel__(self, kernel: Any, *args: Any, **kwargs: Any) -> Any:
         """CuPy's ElementwiseKernel asks its arguments for this before it touches a device."""
