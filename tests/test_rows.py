@@ -130,9 +130,7 @@ def test_reductions_along_rows_agree_to_the_bit_and_with_float64(shape, name):
 
 
 @pytest.mark.parametrize("name", ["float16", "float32", "float64"])
-@pytest.mark.parametrize(
-    "shape", [(5, 7), (1, 3), (300, 1), (128, 16), (129, 300), (1000, 33), (2, 3, 5)]
-)
+@pytest.mark.parametrize("shape", [(5, 7), (1, 3), (300, 1), (128, 16), (129, 300), (1000, 33), (2, 3, 5)])
 def test_reductions_along_columns_agree_to_the_bit_and_with_float64(shape, name):
     x, w = normal(shape, name, 1), normal(shape[:-1], name, 2)
     y, mean, spread, top = same_bits(COLUMNS, x, w, scalars=[1e-3])
