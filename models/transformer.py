@@ -64,7 +64,11 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, angles: Any = None, cache: dict[str, Tensor] | None = None) -> Tensor:
         B, T, d = x.shape
-        qkv = self.qkv(x).reshape(B, T, 3, self.heads, d // self.heads)
+        rate = self.rate if self.training else 0.0
+        qkv = self.qkv(x)  # (B, T, 3 d)
+        if cache is None and angles is None and not rate:  # heads are read where they lie
+            return self.out(F.packed_attention(qkv, self.heads, is_causal=True))
+        qkv = qkv.reshape(B, T, 3, self.heads, d // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, T, hs)
         if angles is not None:
             q, k = rotate(q, *angles), rotate(k, *angles)
@@ -77,7 +81,6 @@ class Attention(nn.Module):
         causal = k.shape[2] == T
         if not causal and T > 1:
             mask = mg.ones(T, k.shape[2], dtype=mg.bool, device=x.device).tril(k.shape[2] - T)
-        rate = self.rate if self.training else 0.0
         y = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, dropout_p=rate, is_causal=causal and T > 1
         )
@@ -94,12 +97,12 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(c.width, bias=c.bias)
         self.up = nn.Linear(c.width, 4 * c.width, bias=c.bias)
         self.down = nn.Linear(4 * c.width, c.width, bias=c.bias)
-        self.dropout = nn.Dropout(c.dropout)
+        self.rate = c.dropout
 
     def forward(self, x: Tensor, angles: Any = None, cache: dict[str, Tensor] | None = None) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm1(x), angles, cache))
+        x = F.dropout_add(self.attention(self.norm1(x), angles, cache), x, self.rate, self.training)
         h = F.linear(self.norm2(x), self.up.weight, self.up.bias, activation="gelu_tanh")  # (B, T, 4 d)
-        return x + self.dropout(self.down(h))
+        return F.dropout_add(self.down(h), x, self.rate, self.training)
 
 
 class GPT(nn.Module):
