@@ -25,13 +25,14 @@ NAMES: dict[str, str] = {  # p an address, i a number
     "pool.largest": "pppppipii",
     "pool.put": "pppipii",
 }
+PARTS = {"convolution": ("tiles.h", "planes.h", "convolution.h"), "pool": ("pool.h",)}
 LETTERS = {"p": ctypes.c_void_p, "i": ctypes.c_int64}
 
 
 @functools.cache
 def _built(file: str, dtype: np.dtype) -> ctypes.CDLL | str:
     """The library, or why there is none."""
-    source = (Path(__file__).parent / f"{file}.h").read_text()
+    source = "\n".join([(Path(__file__).parent / name).read_text() for name in PARTS[file]])
     try:
         library = build(f"{file}_{dtype.name}", f"typedef {TYPES[dtype]} S;\n{source}")
     except Unavailable as error:
