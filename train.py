@@ -377,11 +377,16 @@ def draw(out: Path) -> str:
     from matplotlib import pyplot
 
     rows = [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    for axes, key in ((left, "loss"), (right, "score")):
+    if not rows:  # a run shorter than --log-every
+        return ""
+    titles = dict(loss="training loss", score="held-out score")
+    shown = [key for key in titles if any(key in row for row in rows)]
+    size = (4.5 * len(shown), 3.2)
+    figure, panels = pyplot.subplots(1, len(shown), figsize=size, layout="constrained", squeeze=False)
+    for axes, key in zip(panels[0], shown, strict=True):
         points = [(row["step"], row[key]) for row in rows if key in row]
         axes.plot(*zip(*points, strict=True), marker="o" if key == "score" else None, markersize=3)
-        axes.set(xlabel="step", title={"loss": "training loss", "score": "held-out score"}[key])
+        axes.set(xlabel="step", title=titles[key])
         axes.grid(alpha=0.3)
     figure.suptitle(out.name)
     figure.savefig(out / "curve.png", dpi=120)
