@@ -104,7 +104,7 @@ def test_orthogonal(shape):
 
 
 def test_orthogonal_matrices_are_uniform():
-    """The trace of a uniform orthogonal matrix has mean 0 and variance 1; QR's own signs would give another."""
+    """The trace of a uniform one has mean 0 and variance 1; QR's own signs would give another."""
     traces = np.array([np.trace(filled(init.orthogonal_, 4, 4)) for _ in range(2000)])
     assert abs(traces.mean()) < 5 / math.sqrt(2000) and abs(traces.var() - 1) < 5 * math.sqrt(3 / 2000)
 
