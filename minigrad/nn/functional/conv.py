@@ -6,14 +6,17 @@ Weights are (out, in / groups, *kernel) as PyTorch lays them out, of transposed 
 
 from __future__ import annotations
 
+import functools
 from typing import Any
+
+from kernels.windows import Windows
 
 from ... import ops
 from ...ops import conv as directions
 from ...ops import pool
 from ...tensor import Tensor
 from .linear import ACTIVATIONS
-from .windows import Sizes, image, like_input, numbers, reach, windows
+from .windows import Sizes, fixed, image, like_input, numbers, reach, windows
 
 
 def _fitting(
@@ -58,6 +61,31 @@ def _padding(
     return before, tuple([span - 1 - b for span, b in zip(spans, before, strict=True)])
 
 
+@functools.lru_cache(maxsize=1024, typed=True)
+def _geometry(
+    name: str,
+    dims: int,
+    size: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+) -> Windows:
+    """The windows of a convolution, and all that can be wrong with them."""
+    size, kernel = size[2 - dims :], kernel[2 - dims :]
+    stride, dilation = numbers(name, "stride", stride, dims, 1), numbers(name, "dilation", dilation, dims, 1)
+    spans = reach(kernel, dilation)
+    before, after = _padding(name, padding, dims, spans, stride)
+    room = [n + a + b - span for n, a, b, span in zip(size, before, after, spans, strict=True)]
+    if min(room) < 0 or min(kernel) < 1:
+        raise ValueError(
+            f"{name}: a weight of size {list(kernel)} with dilation={dilation} on an input of size "
+            f"{list(size)} with padding={padding!r}: the window is larger than the padded image; pad more"
+        )
+    out = tuple([n // s + 1 for n, s in zip(room, stride, strict=True)])
+    return windows(size, kernel, stride, before, dilation, out)
+
+
 def _convolution(
     name: str,
     dims: int,
@@ -75,18 +103,9 @@ def _convolution(
         raise ValueError(f"{name}: activation={activation!r}; use None or one of {known}")
     x = image(name, input, dims)
     w = _fitting(name, x, weight, bias, dims, groups, transposed=False)
-    stride, dilation = numbers(name, "stride", stride, dims, 1), numbers(name, "dilation", dilation, dims, 1)
-    size, kernel = x.array.shape[4 - dims :], w.array.shape[4 - dims :]
-    spans = reach(kernel, dilation)
-    before, after = _padding(name, padding, dims, spans, stride)
-    room = [n + a + b - span for n, a, b, span in zip(size, before, after, spans, strict=True)]
-    if min(room) < 0 or min(kernel) < 1:
-        raise ValueError(
-            f"{name}: weight {list(weight.shape)} with dilation={dilation} on an input {list(input.shape)} "
-            f"with padding={padding!r}: the window is larger than the padded image; pad more"
-        )
-    out = tuple([n // s + 1 for n, s in zip(room, stride, strict=True)])
-    win = windows(size, kernel, stride, before, dilation, out)
+    win = _geometry(
+        name, dims, x.array.shape[2:], w.array.shape[2:], *map(fixed, (stride, padding, dilation))
+    )
     if activation == "relu":
         return like_input(directions.conv_relu(x, w, bias, win, groups), input, dims)
     y = like_input(directions.conv(x, w, bias, win, groups), input, dims)

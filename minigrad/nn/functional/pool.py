@@ -18,13 +18,14 @@ from ... import ops
 from ...backend import device_of, to_device
 from ...ops import pool
 from ...tensor import Tensor
-from .windows import Sizes, full, image, like_input, numbers, reach, windows
+from .windows import Sizes, fixed, full, image, like_input, numbers, reach, windows
 
 
+@functools.lru_cache(maxsize=1024, typed=True)
 def _windows(
     name: str,
-    x: Tensor,
     dims: int,
+    size: tuple[int, ...],
     kernel_size: Any,
     stride: Any,
     padding: Any,
@@ -33,12 +34,12 @@ def _windows(
 ) -> Windows:
     """The geometry of a pool; with ceil_mode a last window may reach beyond the padding."""
     kernel = numbers(name, "kernel_size", kernel_size, dims, 1)
-    stride = kernel if stride is None or stride == [] else numbers(name, "stride", stride, dims, 1)
+    stride = kernel if stride is None or stride == () else numbers(name, "stride", stride, dims, 1)
     before, dilation = (
         numbers(name, "padding", padding, dims, 0),
         numbers(name, "dilation", dilation, dims, 1),
     )
-    size, spans = x.array.shape[4 - dims :], reach(kernel, dilation)
+    size, spans = size[2 - dims :], reach(kernel, dilation)
     if any(2 * p > k for p, k in zip(before, kernel, strict=True)):
         raise ValueError(
             f"{name}: padding={padding} for kernel_size={kernel_size}; it may be half of that at most"
@@ -73,7 +74,8 @@ def _max_pool(
     return_indices: bool,
 ) -> Any:
     x = image(name, input, dims)
-    win = _windows(name, x, dims, kernel_size, stride, padding, dilation, ceil_mode)
+    given = map(fixed, (kernel_size, stride, padding, dilation, ceil_mode))
+    win = _windows(name, dims, x.array.shape[2:], *given)
     if not return_indices:
         return like_input(pool.max_pool(x, win), input, dims)
     taps = pool.winners(x, win).array
@@ -147,7 +149,8 @@ def _avg_pool(
     if divisor_override == 0:
         raise ValueError(f"{name}: divisor_override is 0; it must not be")
     x = image(name, input, dims)
-    win = _windows(name, x, dims, kernel_size, stride, padding, 1, ceil_mode)
+    given = map(fixed, (kernel_size, stride, padding, 1, ceil_mode))
+    win = _windows(name, dims, x.array.shape[2:], *given)
     dtype = x.array.dtype
     if divisor_override is None:
         count = _counts(win, bool(count_include_pad), dtype, device_of(x.array))

@@ -6,7 +6,7 @@ axis is a batch of one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from kernels.windows import Windows
@@ -17,6 +17,13 @@ from .activation import floating
 
 Sizes = int | Sequence[int]
 AXES = {1: "(N, C, L) or (C, L)", 2: "(N, C, H, W) or (C, H, W)"}
+
+
+def fixed(value: Any) -> Any:
+    """An argument as a key of a cache; what is none shows in the message that refuses it."""
+    if isinstance(value, list):
+        return tuple(value)
+    return value if isinstance(value, Hashable) else repr(value)
 
 
 def numbers(name: str, what: str, value: Any, dims: int, least: int) -> tuple[int, ...]:
