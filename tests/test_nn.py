@@ -41,7 +41,8 @@ def test_gradients_of_a_linear_layer_are_written_into_their_slots(activation, sh
     [
         (None, {"matmul": 1, "add": 1}, {"matmul": 2, "bias_grad": 1}),
         ("relu", {"matmul": 1, "bias_relu": 1}, {"matmul": 2, "bias_relu_backward": 1}),
-        ("gelu", {"matmul": 1, "add": 1, "gelu": 1}, {"matmul": 2, "bias_grad": 1, "gelu": 1}),
+        ("gelu", {"matmul": 1, "bias_gelu": 1}, {"matmul": 2, "bias_gelu_backward": 1}),
+        ("silu", {"matmul": 1, "add": 1, "silu": 1}, {"matmul": 2, "bias_grad": 1, "silu": 1}),
     ],
 )
 def test_launches_of_a_linear_layer(activation, forward, backward):

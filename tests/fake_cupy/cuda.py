@@ -97,7 +97,8 @@ class Stream:
         self, null: bool = False, non_blocking: bool = False, ptds: bool = False, priority: Any = None
     ):
         self.ptr = 0 if null else next(_handles)
-        self.is_non_blocking, self.priority, self._before = non_blocking, priority, []  # type: ignore[var-annotated]
+        self.is_non_blocking, self.priority = non_blocking, priority
+        self._before: list = []
 
     def __enter__(self) -> Stream:
         self._before.append(current().stream)

@@ -157,7 +157,10 @@ def _blas(name: str, bound: inspect.BoundArguments) -> Any:
     function = getattr(np, name)
     bfloat16 = operands[0].dtype
     if bfloat16.name == "bfloat16":  # NumPy answers in float32, CuPy in the operands' type
-        function = lambda *ab, **named: np.asarray(getattr(np, name)(*ab, **named)).astype(bfloat16)  # noqa: E731
+
+        def function(*ab, **named):
+            return np.asarray(getattr(np, name)(*ab, **named)).astype(bfloat16)
+
     named = {k: v for k, v in bound.kwargs.items() if k != "out"}
     return launch(name, function, operands, named, out)
 
