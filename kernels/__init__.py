@@ -4,6 +4,7 @@
     Rows           one text, every row: reductions and maps    (rows.py)
     rules.py       the optimizers' texts, in historical order
     layers.py      the layers' texts
+    windows.py, convolution.py      what slides over images: columns, pools, products
 
 A text is read once (text.py), checked (check.py), and run by the machine that owns the arrays:
 interpreted.py on NumPy, compiled.py with a C++ compiler, cuda/ on a GPU.

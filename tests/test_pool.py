@@ -4,6 +4,7 @@ Values and gradients of every option stand in tests/samples/conv.py; that all ma
 claimed in test_windows.py.
 """
 
+import fake_cupy
 import numpy as np
 import pytest
 from oracle import oracle
@@ -192,3 +193,47 @@ BAD = [
 def test_a_bad_call_names_what_is_wrong(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+# -- the device ---------------------------------------------------------------------------------------------
+
+ON_DEVICE = {
+    "max_pool2d": lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True),
+    "max_pool2d with indices": lambda x: sum(F.max_pool2d(x, 2, return_indices=True)),
+    "avg_pool2d": lambda x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
+    "adaptive_avg_pool2d": lambda x: F.adaptive_avg_pool2d(x, (3, 4)),
+    "adaptive_avg_pool2d to one": lambda x: F.adaptive_avg_pool2d(x, 1),
+    "adaptive_max_pool2d": lambda x: F.adaptive_max_pool2d(x, (4, 3)),
+    "unfold": lambda x: F.unfold(x, 3, 2, 1, 2),
+    "fold": lambda x: F.fold(F.unfold(x, 2), (7, 6), 2),
+    "pad": lambda x: F.pad(x, (1, -2, 3, 0), value=1.5),
+    **{mode: lambda x, m=mode: F.pad(x, (1, 2, -1, 3), m) for mode in ("reflect", "replicate", "circular")},
+    "interpolate": lambda x: F.interpolate(x, scale_factor=(2, 3)),
+    "interpolate to a size": lambda x: F.interpolate(x, (5, 11)),
+    "conv_transpose2d": lambda x: F.conv_transpose2d(x, x[:, :, :3, :2].reshape(3, 2, 3, 2), stride=2),
+}
+
+
+@pytest.mark.parametrize("name", ON_DEVICE)
+def test_the_device_gives_the_cpus_values_and_gradients_and_is_not_read(name):
+    array = np.random.default_rng(3).standard_normal((2, 3, 7, 6))
+    found = []
+
+    def run(where):
+        x = mg.tensor(array, device=where, requires_grad=True)
+        y = ON_DEVICE[name](x)
+        (g,) = mg.grad((y * y).sum(), x, create_graph=True)
+        (second,) = mg.grad((g * g).sum(), x)
+        return y, g, second
+
+    with kernels.use("numpy"):
+        found.append([t.detach().numpy() for t in run("cpu")])
+    with fake_cupy.installed() as device:
+        run("cuda")  # what is uploaded once
+        with device.counting() as step:
+            results = run("cuda")
+        assert step.host_reads == [] and step.python_scalars == []
+        assert len(step.uploads) == 1  # the image
+        found.append([t.detach().cpu().numpy() for t in results])
+    for here, there in zip(*found, strict=True):
+        np.testing.assert_allclose(there, here, rtol=1e-12, atol=1e-12)

@@ -78,11 +78,16 @@ def _bordered(x: Tensor, widths: list[tuple[int, int]], mode: str) -> Tensor:
 
 
 @functools.lru_cache(maxsize=256)
-def _nearest(size: int, out: int, factor: float | None, exact: bool) -> np.ndarray:
-    """Which element stands at each of `out` places; computed in float32 as PyTorch does."""
+def _nearest(size: int, out: int, factor: float | None, exact: bool, device: Any) -> tuple[Any, bool]:
+    """Which element stands at each of `out` places, and whether each is repeated equally often.
+
+    Computed in float32 as PyTorch does.
+    """
     scale = np.float32(size / out if factor is None else 1 / factor)
     place = np.arange(out, dtype=np.float32)
-    return np.minimum(((place + np.float32(0.5 if exact else 0)) * scale).astype(np.int64), size - 1)
+    index = np.minimum(((place + np.float32(0.5 if exact else 0)) * scale).astype(np.int64), size - 1)
+    repeated = out % size == 0 and bool((index == np.arange(out) // (out // size)).all())
+    return to_device(index, device), repeated
 
 
 def interpolate(
@@ -121,15 +126,12 @@ def interpolate(
     if min(new) < 1:
         raise ValueError(f"interpolate: an output of size {new}; it must be at least 1")
     factors = [None] * len(old) if scale_factor is None or recompute_scale_factor else each
-    indices = [_nearest(n, m, f, mode != "nearest") for n, m, f in zip(old, new, factors, strict=True)]
-    steps = [m // n for n, m in zip(old, new, strict=True)]
-    if all(
-        m == n * s and (i == np.arange(m) // s).all()
-        for n, m, s, i in zip(old, new, steps, indices, strict=True)
-    ):
-        return _repeated(x, old, new, steps)
-    for axis, index in enumerate(indices):
-        x = ops.take(x, to_device(index, device_of(x.array)), axis + 2)
+    exact, where = mode != "nearest", device_of(x.array)
+    found = [_nearest(n, m, f, exact, where) for n, m, f in zip(old, new, factors, strict=True)]
+    if all(repeated for _, repeated in found):
+        return _repeated(x, old, new, [m // n for n, m in zip(old, new, strict=True)])
+    for axis, (index, _) in enumerate(found):
+        x = ops.take(x, index, axis + 2)
     return x
 
 
