@@ -51,9 +51,16 @@ class Generator:
         if not -(1 << 63) <= seed < 1 << 64:
             raise ValueError(f"manual_seed: {seed} does not fit into 64 bits")
         self._seed = seed & _MASK
-        self.host = np.random.Generator(np.random.PCG64(self._seed))
+        self._host: Any = None  # made when it is drawn from: numpy.random takes its time to load
         self.offset = 0
         return self
+
+    @property
+    def host(self) -> np.random.Generator:
+        """The host stream."""
+        if self._host is None:
+            self._host = np.random.Generator(np.random.PCG64(self._seed))
+        return self._host
 
     def seed(self) -> int:
         """Start both streams anew from the operating system's entropy; returns the seed."""
@@ -87,8 +94,8 @@ class Generator:
         if len(packed) != _LAYOUT.size or _LAYOUT.unpack(packed)[-1] != _VERSION:
             raise ValueError(f"set_state: {len(packed)} bytes that are no state of a minigrad Generator")
         low, inc, has, spare, self._seed, self.offset, _ = _LAYOUT.unpack(packed)
-        self.host = np.random.Generator(np.random.PCG64(0))
-        self.host.bit_generator.state = {
+        self._host = np.random.Generator(np.random.PCG64(0))
+        self._host.bit_generator.state = {
             "bit_generator": "PCG64",
             "state": {"state": int.from_bytes(low, "little"), "inc": int.from_bytes(inc, "little")},
             "has_uint32": has,
