@@ -85,12 +85,16 @@ def load(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
         )
     arrays = {}
     for name, entry in sorted(entries):  # the file keeps no order
-        kind = _NUMPY.get(entry["dtype"])
-        dtype = bfloat16.numpy if entry["dtype"] == "BF16" else np.dtype(kind)
+        if entry["dtype"] not in _NUMPY and entry["dtype"] != "BF16":
+            raise CheckpointError(
+                f"{path}: {name!r} is of type {entry['dtype']}, which minigrad does not have"
+            )
+        dtype = bfloat16.numpy if entry["dtype"] == "BF16" else np.dtype(_NUMPY[entry["dtype"]])
         arrays[name] = np.frombuffer(bytearray(entry["data"]), dtype).reshape(entry["shape"])
-    if _digest(header["meta"], arrays) != header.get("sha256"):
+    text = header.get("meta", "")
+    if _digest(text, arrays) != header.get("sha256"):
         raise CheckpointError(f"{path}: damaged, its SHA-256 does not fit; take an earlier checkpoint")
-    return {name: Tensor(a) for name, a in arrays.items()}, json.loads(header["meta"])
+    return {name: Tensor(a) for name, a in arrays.items()}, json.loads(text)
 
 
 _NUMPY = dict(

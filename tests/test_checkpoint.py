@@ -56,7 +56,7 @@ def test_a_truncated_file_is_refused_by_name(path, keep):
 
 def test_any_changed_byte_is_noticed(path):
     content = path.read_bytes()
-    for place in np.linspace(8, len(content) - 1, 60).astype(int):
+    for place in range(0, len(content), 3 if len(content) < 3000 else 7):
         damaged = bytearray(content)
         damaged[place] ^= 4
         path.write_bytes(damaged)
