@@ -134,7 +134,7 @@ def main() -> int:
         digits, clothes = images(data.digits, 16, steps), images(data.fashion, 255, steps)
         for name, ours, theirs, source, rule, options in (
             ("MLP", MLP([64, 64, 10]), torch_mlp(), digits, "Adam", dict(lr=1e-3)),
-            ("CNN", SmallCNN(), TorchCNN(), clothes, "SGD", dict(lr=0.02, momentum=0.9, nesterov=True)),
+            ("CNN", SmallCNN(), TorchCNN(), clothes, "SGD", dict(lr=0.05, momentum=0.9, nesterov=True)),
             ("GPT", GPT(config), TorchGPT(config), batches, "AdamW", dict(lr=1e-3, weight_decay=0.1)),
         ):
             mg.manual_seed(0)
