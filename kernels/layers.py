@@ -10,14 +10,14 @@ from kernels.rows import Rows
 # y = max(x + b, 0), the bias b broadcast over the rows of x
 BIAS_RELU = Elementwise("bias_relu", "S x, S b", "S y", "y = max(T(x) + T(b), T(0));")
 
-# gz = g where y > 0;  gb = the sum of gz over the rows
+# gz = g but where y <= 0 (at nan the gradient passes);  gb = the sum of gz over the rows
 BIAS_RELU_BACKWARD = Rows(
     "bias_relu_backward",
     "S g, S y",
     "S gz, col S gb",
     axis=0,
     body="""
-    T d = T(y) > T(0) ? T(g) : T(0);
+    T d = T(y) <= T(0) ? T(0) : T(g);
     gz = d;
     gb = sum(d);
 """,

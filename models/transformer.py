@@ -149,12 +149,6 @@ class GPT(nn.Module):
         turns = places.to(mg.float32).unsqueeze(1) * rates
         return turns.cos().to(dtype), turns.sin().to(dtype)
 
-    def groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Parameter groups as in nanoGPT: matrices decay, biases and norms do not."""
-        matrices = [p for p in self.parameters() if p.ndim >= 2]
-        rest = [p for p in self.parameters() if p.ndim < 2]
-        return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-
     @mg.no_grad()
     def generate(
         self, indices: Tensor, count: int, temperature: float = 1.0, top_k: int | None = None,

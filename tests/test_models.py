@@ -1,9 +1,12 @@
 """The models: shapes, initialisation, what attention may see, and generation with and without a cache."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import minigrad as mg
+import train
 from minigrad import checkpoint
 from minigrad.data import CharTokenizer
 from minigrad.nn import functional as F
@@ -97,7 +100,8 @@ def test_weights_start_as_nanogpts():
 def test_a_tied_head_is_one_parameter_and_matrices_alone_decay():
     tied = GPT(GPTConfig(**SMALL, tied=True))
     assert tied.head.weight is tied.tokens.weight
-    decaying, rest = tied.groups(0.1)
+    decaying, rest = train.grouped(tied, SimpleNamespace(freeze=None, weight_decay=0.1))
+    assert (decaying["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
     assert all(p.ndim == 2 for p in decaying["params"]) and all(p.ndim == 1 for p in rest["params"])
     assert len({*decaying["params"], *rest["params"]}) == len(list(tied.parameters()))
 

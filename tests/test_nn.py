@@ -558,3 +558,12 @@ def test_parameters_to_a_vector_and_back():
         utils.vector_to_parameters(mg.zeros(10), net.parameters())
     with pytest.raises(TypeError, match="list is no Tensor"):
         utils.vector_to_parameters([1.0], net.parameters())
+
+
+def test_the_fused_relu_lets_the_gradient_through_at_nan_as_relu_does():
+    x = mg.tensor([[np.nan, 1.0]], requires_grad=True)
+    w, b = mg.eye(2), mg.zeros(2, requires_grad=True)
+    for create_graph in (False, True):
+        y = F.linear(x, w, b, activation="relu").sum()
+        (gb,) = mg.grad(y, b, create_graph=create_graph)
+        assert gb.tolist() == [1.0, 1.0]
