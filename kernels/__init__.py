@@ -2,7 +2,7 @@
 
     Elementwise    one text, every element       (elementwise.py)
     Rows           one text, every row: reductions and maps    (rows.py)
-    rules.py       the optimizers' texts, in historical order
+    rules/         the optimizers' texts, in historical order
     layers.py      the layers' texts
     windows.py, convolution.py      what slides over images: columns, pools, products
 

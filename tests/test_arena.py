@@ -17,7 +17,7 @@ RULES = [
     ("SGD", dict(lr=0.1)),
     ("SGD", dict(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1, maximize=True)),
     ("Adam", dict(lr=0.1, weight_decay=0.1, amsgrad=True)),
-    ("AdamW", dict(lr=0.1, eps=0.0, maximize=True)),
+    ("AdamW", dict(lr=0.1, eps=1e-30, maximize=True)),
 ]
 
 
@@ -53,7 +53,7 @@ class Counting:
     """A kernel that notes how many elements each launch has."""
 
     def __init__(self, kernel):
-        self.kernel, self.variant, self.launches = kernel, kernel.variant, []
+        self.kernel, self.variant, self.flags, self.launches = kernel, kernel.variant, kernel.flags, []
 
     def __call__(self, gradient, *rest, **given):
         self.launches.append(gradient.size)

@@ -16,6 +16,7 @@ from oracle import oracle
 
 import kernels
 from kernels import Elementwise, Rows, layers, rules
+from kernels.rules import descent
 from kernels.dtypes import compute_type
 
 cupy = oracle("cupy")
@@ -101,7 +102,7 @@ def memory(made):
 @pytest.mark.parametrize(
     ("kernel", "flags", "loads", "stores"),
     [
-        (rules.ADAM, ("decoupled",), 4, 3),
+        (rules.ADAM, ("decoupled_weight_decay",), 4, 3),
         (rules.ADAM, ("amsgrad",), 5, 4),
         (rules.SGD, (), 2, 1),
         (rules.SGD, ("momentum", "nesterov"), 3, 2),
@@ -124,7 +125,7 @@ def test_no_kernel_spills_or_needs_more_than_64_registers(kernel, flags, arch):
 
 
 def test_scalars_come_from_an_array_so_a_new_learning_rate_compiles_nothing():
-    text = source(rules.ADAM, "float32", ("decoupled",))
+    text = source(rules.ADAM, "float32", ("decoupled_weight_decay",))
     (signature,) = re.findall(r"__global__ void mg_adam\w*\((.*?)\)", text)
     declared = re.findall(r"(CArray|CIndexer|float|double)(?:<[^>]*>)? (\w+)", signature)
     arrays = ["_raw__g", "hp", "_raw__p", "_raw__exp_avg", "_raw__exp_avg_sq"]
@@ -136,8 +137,10 @@ def test_compiler_messages_point_to_the_line_of_the_rule_book():
     broken = source(rules.SGD, "float32").replace("p = T(p) - lr * d;", "p = T(p) - lr * dd;")
     with pytest.raises(AssertionError) as caught:
         ptx(broken)
-    line = int(re.search(r"kernels/rules\.py\((\d+)\): error: identifier \"dd\"", str(caught.value)).group(1))
-    assert "p = T(p) - lr * d;" in Path(rules.__file__).read_text().split("\n")[line - 1]
+    line = int(
+        re.search(r"kernels/rules/descent\.py\((\d+)\): error: identifier \"dd\"", str(caught.value)).group(1)
+    )
+    assert "p = T(p) - lr * d;" in Path(descent.__file__).read_text().split("\n")[line - 1]
 
 
 # -- the device text, executed -----------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The CUDA C++ of a kernel, exactly as CuPy would compile it: for reading, and for tests without a GPU.
 
-print(cuda_source(ADAM, dict(S="float16"), flags=("decoupled",)))
+print(cuda_source(ADAM, dict(S="float16"), flags=("decoupled_weight_decay",)))
 """
 
 from __future__ import annotations

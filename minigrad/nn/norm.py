@@ -23,6 +23,8 @@ def _full(shape: tuple[int, ...], value: float, device: Any, dtype: Any) -> Tens
 class _Affine(Module):
     """A module with a weight that begins as 1 and a bias that begins as 0, where it has them."""
 
+    decays = False  # optim.param_groups keeps a norm's parameters out of weight decay
+
     def _parameters_of(
         self, shape: tuple[int, ...], weight: bool, bias: bool, device: Any, dtype: Any
     ) -> None:
@@ -224,6 +226,8 @@ class LayerNorm(_Affine):
 
 class RMSNorm(Module):
     """x / sqrt(mean(x^2) + eps) w over the last dims, of sizes normalized_shape   [Zhang & Sennrich 2019]"""
+
+    decays = False
 
     def __init__(
         self,

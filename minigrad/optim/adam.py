@@ -8,10 +8,8 @@ from typing import Any
 from kernels.rules import ADAM as TEXT
 
 from ..tensor import Tensor
-from .groups import number
 from .optimizer import Optimizer
-
-FLAGS = (("amsgrad", "amsgrad"), ("decoupled_weight_decay", "decoupled"), ("maximize", "maximize"))
+from .record import Record
 
 
 class Adam(Optimizer):
@@ -19,12 +17,28 @@ class Adam(Optimizer):
 
     m^ = m / (1 - beta1^t), v^ = v / (1 - beta2^t). weight_decay is an L2 penalty added to g; with
     decoupled_weight_decay it is AdamW's. amsgrad uses the largest v so far (raw, as PyTorch). Arguments and
-    defaults are torch.optim.Adam's: lr >= 0 (a number or a 0-d Tensor), betas in [0, 1), eps >= 0 outside the
+    defaults are torch.optim.Adam's: lr >= 0 (a number or a 0-d Tensor), betas in [0, 1), eps > 0 outside the
     root; maximize climbs. foreach, fused and capturable are without effect.
     [Kingma & Ba 2015, Algorithm 1; Reddi, Kale & Kumar 2018 for amsgrad]
     """
 
     kernel = TEXT
+    record = Record(
+        year=2014,
+        paper="Kingma & Ba, Adam: a method for stochastic optimization, ICLR 2015, Algorithm 1",
+        latex=r"\theta \leftarrow \theta - \eta\, \hat m / (\sqrt{\hat v} + \epsilon), \quad"
+        r" \hat m = m / (1 - \beta_1^t), \quad \hat v = v / (1 - \beta_2^t)",
+        oracles=("torch", "optax"),
+        presets={
+            "torch": {},
+            "paper": {},
+            "S0": {},
+            "S1": {},
+            "S2": {},
+            "S3": dict(lr=3e-4, betas=(0.9, 0.95)),
+            "gan": dict(betas=(0.0, 0.99)),
+        },
+    )
 
     def __init__(
         self,
@@ -45,19 +59,6 @@ class Adam(Optimizer):
         options = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
         options |= dict(maximize=maximize, decoupled_weight_decay=decoupled_weight_decay)
         super().__init__(params, options | dict(differentiable=differentiable))
-
-    def check(self, group: dict[str, Any]) -> None:
-        name, betas = type(self).__name__, group["betas"]
-        number(name, "learning rate", group["lr"], 0)
-        number(name, "epsilon value", group["eps"], 0)
-        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise ValueError(f"{name}: betas are {betas!r}; they are two numbers, as (0.9, 0.999)")
-        for k in (0, 1):
-            number(name, f"beta parameter at index {k}", betas[k], 0, 1)
-        number(name, "weight_decay value", group["weight_decay"], 0)
-
-    def flags(self, group: dict[str, Any]) -> tuple[str, ...]:
-        return tuple([flag for option, flag in FLAGS if group[option]])
 
     def scalars(self, group: dict[str, Any], t: int) -> dict[str, float]:
         lr, (beta1, beta2) = float(group["lr"]), map(float, group["betas"])
@@ -80,6 +81,14 @@ class AdamW(Adam):
     Arguments and defaults are torch.optim.AdamW's: as Adam's, with weight_decay 1e-2.
     [Loshchilov & Hutter 2019, Algorithm 2, the decay scaled by lr]
     """
+
+    record = Record(
+        year=2017,
+        paper="Loshchilov & Hutter, Decoupled weight decay regularization, ICLR 2019, Algorithm 2",
+        latex=r"\theta \leftarrow (1 - \eta\lambda)\,\theta - \eta\, \hat m / (\sqrt{\hat v} + \epsilon)",
+        oracles=("torch", "optax"),
+        presets={"torch": {}, "optax": dict(weight_decay=1e-4), "S0": {}, "S2": {}},
+    )
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from ..tensor import Tensor
@@ -68,18 +69,83 @@ def disjoint(rule: str, group: dict[str, Any], others: list[dict[str, Any]]) -> 
         raise ValueError(f"{rule}: several parameters are called {', '.join(twice)}; names must be unique")
 
 
-def number(rule: str, name: str, value: Any, low: float, high: float | None = None) -> float:
+def number(
+    rule: str, name: str, value: Any, low: float, high: float | None = None, above: bool = False
+) -> float:
     """The value, a number or a Tensor of one element, as a float.
 
-    ValueError, naming rule, option, value and range, unless low <= value (< high).
+    ValueError, naming rule, option, value and range, unless low <= value (< high); with `above`, low < value.
     """
     if isinstance(value, Tensor) and value.array.size != 1:
         raise ValueError(f"{rule}: {name} has shape {list(value.shape)}; a Tensor {name} must be 1-element")
     try:
         found = math.nan if isinstance(value, str) else float(value)
-    except TypeError:
+    except (TypeError, ValueError):
         found = math.nan
-    if not (low <= found and (high is None or found < high)):
-        bounds = f"a number of at least {low}" if high is None else f"a number in [{low}, {high})"
+    enough = low < found if above else low <= found
+    if not (enough and found < (math.inf if high is None else high)):
+        bounds = f"a number in {'(' if above else '['}{low:g}, {high})"
+        if high is None:
+            bounds = f"a number greater than {low:g}" if above else f"a number of at least {low:g}"
         raise ValueError(f"{rule}: Invalid {name}: {value}; it must be {bounds}")
     return found
+
+
+def param_groups(model: Any, weight_decay: float, **options: Any) -> list[dict[str, Any]]:
+    """Two groups of a model's parameters that require gradients: those that decay, and those that do not.
+
+    No norm, bias or parameter of fewer than two dimensions decays: a module whose class says `decays = False`
+    (all norms do) keeps its own parameters out, whatever their shape. A tied parameter that any of its owners
+    keeps out stays out. Both groups carry the names and `options`; a group without parameters is left out.
+    ValueError for a negative weight_decay. [as nanoGPT and most recipes; the bias has nothing to shrink for]
+    """
+    number("param_groups", "weight_decay value", weight_decay, 0)
+    names = {p: name for name, p in reversed(list(model.named_parameters())) if p.requires_grad}
+    kept_out = {p for p in names if p.ndim < 2}
+    for module in model.modules():
+        if not getattr(module, "decays", True):
+            kept_out.update(p for p in module.parameters(recurse=False))
+        bias = getattr(module, "bias", None)
+        kept_out.update([bias] if isinstance(bias, Tensor) else [])
+    ordered = [(name, p) for name, p in model.named_parameters() if p in names]
+    groups = [
+        {"params": [e for e in ordered if (e[1] in kept_out) == out], "weight_decay": decay} | options
+        for out, decay in ((False, weight_decay), (True, 0.0))
+    ]
+    return [group for group in groups if group["params"]]
+
+
+@dataclass(frozen=True)
+class Range:
+    """What an option may be: low <= value (< high); `above`: low < value; `count`: so many such numbers."""
+
+    name: str  # what messages call it, in PyTorch's words
+    low: float = 0.0
+    high: float | None = None
+    above: bool = False
+    count: int = 0
+
+    def check(self, rule: str, value: Any) -> None:
+        """ValueError, naming rule, option, value and range."""
+        if not self.count:
+            number(rule, self.name, value, self.low, self.high, self.above)
+            return
+        if not isinstance(value, (tuple, list)) or len(value) != self.count:
+            amount = {2: "two", 3: "three"}[self.count]
+            raise ValueError(f"{rule}: {self.name} are {value!r}; they are {amount} numbers, as (0.9, 0.999)")
+        for k, each in enumerate(value):
+            label = f"beta parameter at index {k}" if self.name == "betas" else f"{self.name} at index {k}"
+            number(rule, label, each, self.low, self.high, self.above)
+
+
+# what options may be under every rule; a rule's own `ranges` come first
+RANGES = {
+    "lr": Range("learning rate"),
+    "betas": Range("betas", high=1, count=2),
+    "eps": Range("epsilon value", above=True),
+    "weight_decay": Range("weight_decay value"),
+    "momentum": Range("momentum value"),
+    "rho": Range("rho value", high=1),
+    "alpha": Range("alpha value", high=1),
+    "lr_decay": Range("lr_decay value"),
+}

@@ -2,15 +2,18 @@
 
 A rule is a class with
 
-    kernel      the text of the update, from the rule book (kernels/rules.py)
-    defaults    the hyper-parameters, as the constructor takes them
-    flags       which `#if` lines of the text a group wants
+    record      what it is: paper, formula, presets, oracles (record.py)
+    kernel      the text of the update, from the rule book (kernels/rules)
+    defaults    the hyper-parameters, as the constructor takes them; `ranges` says what they may be
+    flags       which `#if` lines of the text a group wants: those whose option is true
     scalars     what the text calls lr, beta1, ...: derived from the group and the step t in double precision
 
-State slots are the kernel's outputs after the parameter; each is one buffer as long as the arena. A step runs
-the kernel once a group, over the group's slice of the arena. `t` counts the steps of each parameter (from 1),
-as in PyTorch: a parameter without a gradient is left out and keeps its t; then the slice falls into
-contiguous runs of equal t.
+State slots are the kernel's outputs after the parameter; each is one buffer as long as the arena, zero at
+first, unless the rule begins otherwise (`begin`). A step runs the kernel once a group, over the group's slice
+of the arena; a rule that needs more than that, as norms per tensor, has a `launch` of its own. `t` counts the
+steps of each parameter (from 1), as in PyTorch: a parameter without a gradient is left out and keeps its t;
+then the slice falls into contiguous runs of equal t. A rule with `carries` keeps further numbers of each
+parameter, named there, on the host from step to step, as NAdam its product of momenta.
 
 Saving and loading stand in state.py.
 """
@@ -19,7 +22,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar
 
@@ -29,18 +32,23 @@ from ..grad_mode import enable_grad
 from ..hooks import Handle
 from ..tensor import Tensor
 from . import state as states
-from .groups import disjoint, listed, members
+from .groups import RANGES, Range, disjoint, listed, members
+from .record import Record
 
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """A contiguous piece of an arena that one launch updates: parameters side by side, at the same step t."""
+    """A contiguous piece of an arena that one launch updates: parameters side by side, at the same step t.
+
+    `kept` are the numbers that a rule with `carries` knows from the step before, {} at the first.
+    """
 
     arena: Arena
     start: int
     stop: int
     t: int
     params: list[Tensor]
+    kept: dict[str, float] = field(default_factory=dict)
 
     def piece(self, buffer: Array) -> Array:
         """This run's part of a buffer of the arena."""
@@ -55,7 +63,10 @@ class Optimizer:
     keeps what it needs in `state`.
     """
 
+    record: ClassVar[Record | None] = None
     kernel: ClassVar[Any] = None
+    ranges: ClassVar[dict[str, Range]] = {}
+    carries: ClassVar[tuple[str, ...]] = ()  # names of numbers that a parameter keeps from step to step
     ignored: ClassVar[tuple[str, ...]] = ("foreach", "fused", "capturable", "differentiable")
 
     def __init__(self, params: Any, defaults: dict[str, Any]):
@@ -68,11 +79,20 @@ class Optimizer:
             self.param_groups.append(self.group(group))
         house(self.parameters())
 
+    @classmethod
+    def preset(cls, source: str, params: Any, **options: Any) -> Any:
+        """The rule as a source has it, of record.presets: RMSprop.preset("hinton", params, lr=1e-4)."""
+        known = {} if cls.record is None else cls.record.presets
+        if source not in known:
+            raise ValueError(f"{cls.__name__} has no preset {source!r}; it has {', '.join(known) or 'none'}")
+        return cls(params, **{**known[source], **options})
+
     def prepare(self, defaults: dict[str, Any]) -> None:
         """The attributes of an optimizer that has no parameters yet."""
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.steps: dict[Tensor, int] = {}  # t of each parameter: how many steps it has taken
+        self.kept: dict[Tensor, dict[str, float]] = {}  # the further numbers of a rule that carries some
         self.own: dict[Any, dict[str, Any]] = defaultdict(dict)  # the state of a subclass without a kernel
         self.before: dict[object, Callable] = {}
         self.after: dict[object, Callable] = {}
@@ -84,15 +104,36 @@ class Optimizer:
     # ----------------------------------------------------------------------------------------- for subclasses
 
     def flags(self, group: dict[str, Any]) -> tuple[str, ...]:
-        """The flags of the kernel that this group's options ask for."""
-        return ()
+        """The flags of the kernel that a group asks for: those named as an option of it that is true."""
+        return tuple([name for name in self.kernel.flags if group.get(name)]) if self.kernel else ()
 
     def scalars(self, group: dict[str, Any], t: int) -> dict[str, float]:
-        """The kernel's scalars for step t (from 1), in double precision."""
+        """The kernel's scalars for step t (from 1), in double precision.
+
+        A rule with `carries` takes (group, t, kept): it reads the numbers that it kept at the step before
+        ({} at the first), and writes those it wants back at the next.
+        """
         raise TypeError(f"{type(self).__name__} defines no scalars")
 
     def check(self, group: dict[str, Any]) -> None:
         """Raise ValueError, naming option, value and range, for options outside their range."""
+        for name, value in group.items():
+            known = self.ranges.get(name) or RANGES.get(name)
+            if known is not None:
+                known.check(type(self).__name__, value)
+
+    def begin(self, run: Run, group: dict[str, Any]) -> None:
+        """Set the state of parameters before their first step; it is zero where this does nothing."""
+
+    def launch(self, run: Run, group: dict[str, Any], flags: tuple[str, ...], scalars: Any) -> None:
+        """Update a run. Pads have zero gradients and must stay zero."""
+        arena, piece = run.arena, run.piece
+        state = [piece(arena.state(self, name)) for name in _slots(self.kernel, flags)]
+        self.kernel(piece(arena.gradient), piece(arena.array), *state, scalars=scalars, flags=flags)
+
+    def slot(self, run: Run, name: str) -> Array:
+        """A run's part of a state slot."""
+        return run.piece(run.arena.state(self, name))
 
     # ------------------------------------------------------------------------------------------------- groups
 
@@ -153,17 +194,24 @@ class Optimizer:
             raise TypeError(f"{type(self).__name__} has neither a kernel nor a step() of its own")
         work = []
         for group in self.param_groups:
-            launches = [(run, self.scalars(group, run.t)) for run in self.runs(group["params"])]
-            work.append((self.flags(group), launches))
+            launches = []
+            for run in self.runs(group["params"]):
+                if self.carries:
+                    run.kept = dict(run.kept)
+                    launches.append((run, self.scalars(group, run.t, run.kept)))  # type: ignore[call-arg]
+                else:
+                    launches.append((run, self.scalars(group, run.t)))
+            work.append((group, self.flags(group), launches))
         touched: dict[Arena, None] = {}
-        for flags, launches in work:
-            names = _slots(self.kernel, flags)
+        for group, flags, launches in work:
             for run, scalars in launches:
-                arena, piece = run.arena, run.piece
-                state = [piece(arena.state(self, name)) for name in names]
-                self.kernel(piece(arena.gradient), piece(arena.array), *state, scalars=scalars, flags=flags)
+                if run.t == 1:
+                    self.begin(run, group)
+                self.launch(run, group, flags, scalars)
                 self.steps.update(dict.fromkeys(run.params, run.t))
-                touched[arena] = None
+                if self.carries:
+                    self.kept.update(dict.fromkeys(run.params, run.kept))
+                touched[run.arena] = None
         for arena in touched:
             arena.version[0] += 1
 
@@ -179,11 +227,18 @@ class Optimizer:
                 house([p])  # it may have come into the group's list by hand
                 collect(p, self.label)
             t = steps.get(p, 0) + 1
-            if last is not None and last.stop == p.offset and last.t == t and last.arena is p.arena:
+            kept = self.kept.get(p, _NOTHING) if self.carries else _NOTHING
+            if (
+                last is not None
+                and last.stop == p.offset
+                and last.t == t
+                and last.arena is p.arena
+                and (last.kept is kept or last.kept == kept)
+            ):
                 last.stop = p.stop
                 last.params.append(p)
             else:
-                last = Run(p.arena, p.offset, p.stop, t, [p])
+                last = Run(p.arena, p.offset, p.stop, t, [p], kept)
                 found.append(last)
         return found if len(found) < 2 else merged(found)
 
@@ -224,7 +279,9 @@ class Optimizer:
         states.load(self, state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = {k: v for k, v in self.__dict__.items() if k not in ("before", "after", "steps", "own")}
+        kept = {
+            k: v for k, v in self.__dict__.items() if k not in ("before", "after", "steps", "kept", "own")
+        }
         return kept | {"saved": self.state_dict()}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
@@ -252,6 +309,9 @@ class Optimizer:
         return f"{type(self).__name__} (\n" + "\n".join(lines) + "\n)"
 
 
+_NOTHING: dict[str, float] = {}
+
+
 @cache
 def _slots(kernel: Any, flags: tuple[str, ...]) -> tuple[str, ...]:
     return () if kernel is None else tuple(p.name for p in kernel.variant(flags).outputs[1:])
@@ -262,7 +322,8 @@ def merged(runs: list[Run]) -> list[Run]:
     found: list[Run] = []
     for run in sorted(runs, key=lambda run: (id(run.arena), run.start, run.stop)):
         last = found[-1] if found else None
-        if last is not None and (last.arena, last.stop, last.t) == (run.arena, run.start, run.t):
+        here = (run.arena, run.start, run.t, run.kept)
+        if last is not None and (last.arena, last.stop, last.t, last.kept) == here:
             last.stop = run.stop
             last.params += run.params
         else:

@@ -7,8 +7,8 @@ from typing import Any
 from kernels.rules import SGD as TEXT
 
 from ..tensor import Tensor
-from .groups import number
 from .optimizer import Optimizer
+from .record import Record
 
 
 class SGD(Optimizer):
@@ -21,6 +21,13 @@ class SGD(Optimizer):
     """
 
     kernel = TEXT
+    record = Record(
+        year=1951,
+        paper="Robbins & Monro 1951; momentum: Polyak 1964; Nesterov's, as in Sutskever et al. 2013",
+        latex=r"b \leftarrow \mu b + g, \quad \theta \leftarrow \theta - \eta b",
+        oracles=("torch", "optax"),
+        presets={"torch": {}, "optax": {}, "S0": dict(momentum=0.9), "S2": dict(lr=0.01)},
+    )
 
     def __init__(
         self,
@@ -42,14 +49,9 @@ class SGD(Optimizer):
         )
 
     def check(self, group: dict[str, Any]) -> None:
-        number("SGD", "learning rate", group["lr"], 0)
-        number("SGD", "momentum value", group["momentum"], 0)
-        number("SGD", "weight_decay value", group["weight_decay"], 0)
+        super().check(group)
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError("SGD: Nesterov momentum requires a momentum and zero dampening")
-
-    def flags(self, group: dict[str, Any]) -> tuple[str, ...]:
-        return tuple([flag for flag in ("momentum", "nesterov", "maximize") if group[flag]])
 
     def scalars(self, group: dict[str, Any], t: int) -> dict[str, float]:
         return dict(

@@ -37,7 +37,7 @@ def current(optimizer: Optimizer) -> Mapping[Tensor, Mapping[str, Any]]:
         for p in group["params"]:
             if t := optimizer.steps.get(p, 0):
                 slots = {n: Tensor(place(optimizer, p, n)) for n in names}
-                found[p] = MappingProxyType({"step": t} | slots)
+                found[p] = MappingProxyType({"step": t} | optimizer.kept.get(p, {}) | slots)
     return MappingProxyType(found)
 
 
@@ -65,7 +65,7 @@ def load(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> None:
             f"{what}: expected what state_dict() gives, a dictionary with 'state' and 'param_groups'"
         )
     options: list[Group] = []
-    entries: list[tuple[Tensor, int, dict[str, Array]]] = []
+    entries: list[tuple[Tensor, int, dict[str, float], dict[str, Array]]] = []
     own: list[tuple[Tensor, Mapping[str, Any]]] = []
     for group, saved, members in matched(what, optimizer, list(state_dict["param_groups"])):
         given = {k: plain(v) for k, v in saved.items() if k not in ("params", "param_names")}
@@ -77,14 +77,18 @@ def load(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> None:
             if optimizer.kernel is None:
                 own.append((p, stored))
             else:
-                entries.append((p, *entry(f"{what}: {label}", p, names, stored)))
+                entries.append((p, *entry(f"{what}: {label}", p, names, optimizer.carries, stored)))
     for group, chosen in zip(optimizer.param_groups, options, strict=True):
         group.update(chosen)
     optimizer.own.clear()
     for p, stored in own:
         optimizer.own[p] = {k: copied(v, p) for k, v in stored.items()}
-    for p, t, values in entries:
+    for p, t, kept, values in entries:
         optimizer.steps[p] = t
+        if t and optimizer.carries:
+            optimizer.kept[p] = kept
+        else:
+            optimizer.kept.pop(p, None)
         for name, value in values.items():
             place(optimizer, p, name)[...] = to_device(value, p.device)
 
@@ -124,13 +128,13 @@ def matched(
 
 
 def entry(
-    label: str, p: Tensor, names: tuple[str, ...], stored: Mapping[str, Any]
-) -> tuple[int, dict[str, Array]]:
-    """t and the slots of one parameter; zeros where nothing was stored: it had taken no step."""
+    label: str, p: Tensor, names: tuple[str, ...], carries: tuple[str, ...], stored: Mapping[str, Any]
+) -> tuple[int, dict[str, float], dict[str, Array]]:
+    """t, carried numbers and slots of one parameter; zeros where nothing was stored: it had taken no step."""
     known = {n: stored[n] for n in names if stored.get(n) is not None}
     if not known and "step" not in stored:
-        return 0, dict.fromkeys(names, np.zeros(p.array.shape))
-    missing = [n for n in names if n not in known]
+        return 0, {}, dict.fromkeys(names, np.zeros(p.array.shape))
+    missing = [n for n in (*names, *carries) if stored.get(n) is None]
     if missing:
         raise ValueError(f"{label} has no {missing[0]!r} but {list(stored)}; is it another rule's state?")
     arrays = {n: array_of(v) for n, v in known.items()}
@@ -139,7 +143,8 @@ def entry(
             raise ValueError(
                 f"{label}: {name!r} has shape {list(array.shape)}, the parameter {list(p.array.shape)}"
             )
-    return int(stored.get("step", 1)), arrays  # PyTorch's SGD counts no steps
+    kept = {n: float(stored[n]) for n in carries}
+    return int(stored.get("step", 1)), kept, arrays  # PyTorch's SGD counts no steps
 
 
 def array_of(value: Any) -> Array:

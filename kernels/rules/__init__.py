@@ -1,0 +1,20 @@
+"""The rule book: how every optimizer moves a parameter, chapter by chapter in historical order.
+
+    descent      1951   gradient descent and its momentum; the step size that learns; steps on the simplex
+    adaptive     1993   a step size for every parameter: Rprop, Adagrad, Adadelta, RMSprop
+    adam         2014   Adam, and what was changed about it
+    layerwise    2017   a step size for every layer: LARS, LAMB, Adafactor
+    modern       2020   other moments, signs, curvature, averages of the path
+
+Each rule is the whole of its optimizer: `p` the parameter, `g` its gradient, then the optimizer's state,
+named as PyTorch names it. `S` is how parameters are stored, `T` (float32 or wider) how everything is
+computed and how state is kept. Whatever depends on the step, and every `1 - beta`, comes from the host,
+where it is computed in double.
+
+A zero gradient with zero state moves nothing: the padding between tensors of one buffer stays zero.
+"""
+
+from kernels.rules.adam import ADAM
+from kernels.rules.descent import SGD
+
+__all__ = ["ADAM", "SGD"]

@@ -1,0 +1,75 @@
+"""The libraries whose optimizers ours are compared with, behind one call: (parameters, gradients) -> result.
+
+All run in float64. A parameter without a gradient in some step is for torch and those built on it alone:
+optax has no such thing, and is given a zero gradient there; so cases for optax use `whole` gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from oracle import oracle
+
+from . import Arrays, Grads, Library
+
+
+def _torch_like(make: Callable[[Any, Any], Any]) -> Callable[[Arrays, Grads], Arrays]:
+    def run(start: Arrays, grads: Grads) -> Arrays:
+        lib = oracle("torch")
+        params = [lib.nn.Parameter(lib.tensor(p)) for p in start]
+        optimizer = make(lib, params)
+        for step in grads:
+            for p, g in zip(params, step, strict=True):
+                p.grad = None if g is None else lib.tensor(g)
+            optimizer.step()
+        return [p.detach().numpy() for p in params]
+
+    return run
+
+
+def torch(name: str, tolerance: float = 1e-12, **options: Any) -> Library:
+    """torch.optim.<name>(params, **options), parameter by parameter."""
+    given = dict(foreach=False) | options
+    return Library("torch", _torch_like(lambda lib, ps: getattr(lib.optim, name)(ps, **given)), tolerance)
+
+
+def kozistr(name: str, tolerance: float = 1e-12, **options: Any) -> Library:
+    """pytorch_optimizer.<name>(params, **options), release 4.1.0."""
+
+    def make(lib: Any, params: Any) -> Any:
+        return getattr(oracle("pytorch_optimizer"), name)(params, **options)
+
+    return Library("pytorch_optimizer", _torch_like(make), tolerance)
+
+
+def package(module: str, name: str, tolerance: float = 1e-12, **options: Any) -> Library:
+    """<module>.<name>(params, **options), of another library built on torch (schedulefree, prodigyopt)."""
+
+    def make(lib: Any, params: Any) -> Any:
+        return getattr(oracle(module), name)(params, **options)
+
+    return Library(module, _torch_like(make), tolerance)
+
+
+def optax(make: Callable[[Any], Any], tolerance: float = 1e-12) -> Library:
+    """make(optax), a gradient transformation, in float64."""
+
+    def run(start: Arrays, grads: Grads) -> Arrays:
+        lib, jax = oracle("optax"), oracle("jax")
+        with jax.enable_x64(True):
+            rule = make(lib)
+            params = [jax.numpy.asarray(p) for p in start]
+            state = rule.init(params)
+            update = jax.jit(rule.update)
+            for step in grads:
+                full = [
+                    jax.numpy.asarray(np.zeros_like(p) if g is None else g)
+                    for p, g in zip(start, step, strict=True)
+                ]
+                changes, state = update(full, state, params)
+                params = lib.apply_updates(params, changes)
+            return [np.asarray(p) for p in params]
+
+    return Library("optax", run, tolerance)
