@@ -14,7 +14,8 @@ from . import _guard
 
 _guard.check()
 
-from . import autograd, backend, linalg, public
+from . import anomaly, autograd, backend, linalg, public
+from .anomaly import is_anomaly_check_nan_enabled, is_anomaly_enabled
 from .autograd import grad
 from .backend import (
     bfloat16,
@@ -44,18 +45,19 @@ half, float, double, int, long, short = float16, float32, float64, int32, int64,
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from . import cuda, data, nn, optim
+    from . import cuda, data, nn, optim, training
     from .check import gradcheck, gradgradcheck
     from .derivatives import hessian, hvp, jacobian, jvp, vhp, vjp
 
-_MODES = dict(no_grad=no_grad, enable_grad=enable_grad, set_grad_enabled=set_grad_enabled)
+_MODES: dict[str, Any] = dict(no_grad=no_grad, enable_grad=enable_grad, set_grad_enabled=set_grad_enabled)
+_MODES |= dict(detect_anomaly=anomaly.detect_anomaly, set_detect_anomaly=anomaly.set_detect_anomaly)
 _LATER = dict(gradcheck="check", gradgradcheck="check")
 _LATER |= dict.fromkeys(("hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"), "derivatives")
 
 
 def __getattr__(name: str) -> Any:
     """What not every program needs is loaded when it is first used: `import minigrad` alone stays quick."""
-    if name in ("cuda", "data", "nn", "optim"):
+    if name in ("cuda", "data", "nn", "optim", "training"):
         return import_module(f"minigrad.{name}")
     if name in _LATER:
         return getattr(import_module(f"minigrad.{_LATER[name]}"), name)
@@ -63,7 +65,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _in_autograd(name: str) -> Any:
-    """PyTorch's further names in `autograd`: gradcheck, functional.hvp and its like, no_grad."""
+    """PyTorch's further names in `autograd`: gradcheck, functional.hvp and its like, no_grad, anomalies."""
     if name == "functional":
         return import_module("minigrad.derivatives")
     if name in _MODES:

@@ -35,6 +35,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from .anomaly import adopt
 from .backend import device_of, dtype_of
 from .tensor import Tensor
 
@@ -108,6 +109,7 @@ def first_call(op: Any, scope: dict, general: str | None = None) -> Callable:
 
     def become(*args: Any) -> Any:
         call.__code__ = call_of(op, scope, general).__code__
+        adopt(op, scope)
         return call(*args)
 
     scope["become"] = become
