@@ -14,7 +14,7 @@ lint_sets  := core lint
 bench_sets := core extras cuda
 ifeq ($(ORACLES),1)
 export ORACLES
-test_sets  += oracles ptx
+test_sets  += oracles peers ptx
 bench_sets += oracles
 endif
 

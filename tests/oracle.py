@@ -16,7 +16,10 @@ from types import ModuleType
 import pytest
 
 MISSING = "missing oracle"
-LIBRARIES = ("torch", "scipy", "cupy", "cupyx", "nvidia")
+LIBRARIES = (
+    *("torch", "scipy", "cupy", "cupyx", "nvidia", "jax", "optax"),
+    *("pytorch_optimizer", "schedulefree", "prodigyopt", "sklearn"),
+)
 _SKIP = re.compile(rf"{MISSING}|could not import '({'|'.join(LIBRARIES)})\b")
 
 

@@ -105,7 +105,7 @@ def test_train_passes_only_the_variables_that_are_set(given, passed):
     [
         ("train", "core extras cuda", "train.py"),
         ("test", "core extras test cuda", "-m pytest -q -m not slow and not gpu"),
-        ("test ORACLES=1", "core extras test cuda oracles ptx", "-m pytest -q -m not slow and not gpu"),
+        ("test ORACLES=1", "core extras test cuda oracles peers ptx", "-m pytest -q -m not slow and not gpu"),
         ("test-slow", "core extras test cuda", "-m pytest -q -m slow and not gpu"),
         ("bench", "core extras cuda", "benchmarks/step.py"),
         ("bench ORACLES=1", "core extras cuda oracles", "benchmarks/step.py"),
@@ -284,7 +284,7 @@ def test_torch_without_cuda_where_possible(environment, monkeypatch, capsys, nee
 def test_every_requirement_is_pinned():
     files = sorted((ROOT / "requirements").glob("*.txt"))
     assert {path.stem for path in files} == {
-        "core", "extras", "test", "lint", "oracles", "ptx", "cuda12", "cuda13"
+        "core", "extras", "test", "lint", "oracles", "peers", "ptx", "cuda12", "cuda13"
     }  # fmt: skip
     loose = [
         f"{path.name}: {line}"
@@ -297,7 +297,7 @@ def test_every_requirement_is_pinned():
 
 def test_sets_installed_side_by_side_agree():
     pins = {}
-    for name in ("core", "extras", "test", "lint", "oracles", "ptx"):
+    for name in ("core", "extras", "test", "lint", "oracles", "peers", "ptx"):
         for line in (ROOT / "requirements" / f"{name}.txt").read_text().splitlines():
             if not line.startswith("#"):
                 project, version = line.split("==")

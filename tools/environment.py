@@ -39,6 +39,7 @@ MODULES = {
     "test": ("numpy", "pytest", "hypothesis"),
     "lint": ("ruff", "mypy"),
     "oracles": ("torch", "scipy"),
+    "peers": ("optax", "pytorch_optimizer", "schedulefree", "prodigyopt", "sklearn"),
     "ptx": ("cupy",),
 }
 
@@ -173,7 +174,7 @@ def pip(name) -> None:
             (STAMPS / other).unlink()
             if wheel != CUPY[name]:  # both own the folder cupy/
                 run_pip("uninstall", "-y", wheel)
-    extra = torch_index() if name == "oracles" else []
+    extra = torch_index() if name == "oracles" else ["--no-deps"] if name == "peers" else []
     status, output = run_pip("install", "-r", str(ROOT / "requirements" / f"{name}.txt"), *extra)
     if status != 0:
         raise SetupError(
