@@ -90,7 +90,7 @@ class Record:
         optimizer = self.make([Parameter(Tensor(np.ones(1, np.float32)))])
         variant = self.kernels[0].variant(optimizer.flags(optimizer.param_groups[0]))
         arrays = [p for p in variant.parameters if p.kind == "array"]
-        return sum(4 * (p.name in variant.loaded) + 4 * p.output for p in arrays)
+        return sum(4 * (not p.output or p.name in variant.loaded) + 4 * p.output for p in arrays)
 
 
 def registry(namespace: Mapping[str, Any]) -> dict[str, Record]:
