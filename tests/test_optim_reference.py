@@ -1,4 +1,4 @@
-"""What is printed about the optimizers comes from their registry, and what is written down is what it prints."""
+"""What is printed and written about the optimizers comes from their registry."""
 
 import subprocess
 import sys

@@ -37,7 +37,7 @@ def table() -> str:
 def readme() -> str:
     """The same in Markdown, with the papers."""
     lines = [
-        "| rule | source | kind | state, bytes a parameter | bytes moved a step | launches | proved against |",
+        "| rule | source | kind | state, bytes a parameter | bytes moved | launches a step | proved against |",
         "|---|---|---|---|---|---|---|",
     ]
     for r in zoo.values():
@@ -52,7 +52,7 @@ def readme() -> str:
 
 def page(record: Record) -> str:
     """All there is to say about a rule, in Markdown."""
-    name, year, kind, state, moved, launches, needs, oracles = cells(record)
+    name, _, kind, state, moved, launches, needs, oracles = cells(record)
     signature = inspect.signature(record.cls.__init__)
     arguments = ", ".join(
         str(p.replace(annotation=inspect.Parameter.empty))
@@ -83,7 +83,7 @@ def reference() -> str:
     """docs/optimizers.md."""
     head = (
         "# The optimizers\n\n"
-        "Made by `python -m minigrad.optim --reference` from the registry `minigrad.optim.zoo`; a test compares.\n"
+        "Made by `python -m minigrad.optim --reference` from the registry, `optim.zoo`; a test compares.\n"
         "The text below each rule is the kernel that runs: on a GPU, on a CPU compiler, on NumPy.\n\n"
     )
     return head + "\n\n".join(map(page, zoo.values())) + "\n"
