@@ -4,12 +4,13 @@
 `python -m minigrad.optim` prints it.
 """
 
+from . import swa_utils
 from .adam import Adam, AdamW
 from .groups import param_groups
 from .optimizer import Optimizer
 from .record import registry
 from .sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "param_groups", "zoo"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "param_groups", "swa_utils", "zoo"]
 
 zoo = registry(globals())

@@ -14,8 +14,9 @@ from typing import Any
 _PLACES = {
     "checkpoints": "Checkpoints Found owned packed read restore state_of unpacked weights",
     "interrupt": "Interrupt",
-    "accumulation": "accumulate windows",
+    "accumulation": "accumulate endless windows",
     "presets": "PRESETS Preset optimizer_class optimizer_named taken",
+    "guard": "Guard",
     "curves": "Curve draw",
     "stopping": "EarlyStopping GradientNormStop gradient_norm",
     "scaling": "linear_scaling",
@@ -25,7 +26,7 @@ _PLACES = {
     "recommendation": "Recommendation recommend",
 }
 _MODULE = {name: module for module, names in _PLACES.items() for name in names.split()}
-__all__ = [*sorted(_MODULE)]
+__all__ = sorted(_MODULE)  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:

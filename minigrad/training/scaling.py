@@ -5,8 +5,7 @@ in between, one step of k times the learning rate does what k steps did:
 
     linear    lr m / m_ref            [Krizhevsky 2014; Goyal et al. 2017, section 2.1], for SGD
     sqrt      lr sqrt(m / m_ref)      [Krizhevsky 2014; Malladi et al. 2022], for Adam and its kin: it keeps
-              the
-                                      noise of the step, whose standard deviation falls as 1 / sqrt(m)
+                                      the noise of the step, whose deviation falls as 1 / sqrt(m)
 
 Beyond some batch size neither holds; and while the parameters move fast, at the start, warm up over a few
 epochs [Goyal et al. 2017, section 2.2].

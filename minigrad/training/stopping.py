@@ -19,8 +19,7 @@ from ..tensor import Tensor
 
 
 class EarlyStopping:
-    """Stop after `patience` scores in a row that are no improvement on the best  [Prechelt 1998, UP
-                                                                                  criterion].
+    """Stop after `patience` scores in a row that are no improvement on the best  [Prechelt 1998].
 
     patience    how many scores in a row without improvement end the run, at least 1: with patience 1 the
                 first one does
@@ -95,8 +94,7 @@ class EarlyStopping:
 
 
 class GradientNormStop:
-    """Stop when ||gradient|| < tolerance: a stationary point, as near as asked  [Nocedal & Wright 2006, ch.
-                                                                                 3].
+    """Stop when ||gradient|| < tolerance: a stationary point, as near as asked  [Nocedal & Wright 2006].
 
     Made for full-batch gradients: a minibatch's gradient does not vanish at the minimum, its noise stays. So
     with minibatches ask for several small ones `in_a_row`. A norm that is nan or inf is not small.
