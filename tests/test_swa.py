@@ -80,7 +80,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_an_averaged_run_is_pytorchs(form):
-    """But for one form: given get_swa_multi_avg_fn, PyTorch computes 1 / (n + 1) in float32 from a Tensor n."""
+    """But for one form: PyTorch's own get_swa_multi_avg_fn takes 1 / (n + 1) of a Tensor n in float32."""
     torch = oracle("torch")
     tolerance = 1e-7 if form == "swa multi" else 1e-12
     theirs = averaged_run(torch, FORMS[form]).state_dict()

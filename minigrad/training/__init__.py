@@ -1,41 +1,48 @@
 """The tools of a training run: checkpoints and resuming, signals, accumulation, presets; when to stop, which
-learning rate, what ails it, what to begin with.
+learning rate, what ails it, what to begin with. Each file is one tool.
 
-    from minigrad.training import Checkpoints, Interrupt, accumulate, EarlyStopping, lr_find, Diagnosis
-
-Each file is one tool; what it needs is loaded when it is first asked for.
+    from minigrad.training import Checkpoints, Interrupt, accumulate, EarlyStopping
 """
 
-from __future__ import annotations
+from .accumulation import accumulate, endless, windows
+from .checkpoints import Checkpoints, Found, owned, packed, read, restore, state_of, unpacked, weights
+from .curves import Curve, draw
+from .finder import Finding, Snapshot, Sweep, lr_find, sweep
+from .guard import Guard
+from .interrupt import Interrupt
+from .presets import PRESETS, Preset, optimizer_named, rule, taken
+from .scaling import linear_scaling
+from .stopping import EarlyStopping, GradientNormStop, gradient_norm
 
-from importlib import import_module
-from typing import Any
-
-_PLACES = {
-    "checkpoints": "Checkpoints Found owned packed read restore state_of unpacked weights",
-    "interrupt": "Interrupt",
-    "accumulation": "accumulate endless windows",
-    "presets": "PRESETS Preset optimizer_class optimizer_named taken",
-    "guard": "Guard",
-    "curves": "Curve draw",
-    "stopping": "EarlyStopping GradientNormStop gradient_norm",
-    "scaling": "linear_scaling",
-    "finder": "Finding Snapshot Sweep lr_find sweep",
-    "watching": "NaNWatch watch",
-    "diagnosis": "Diagnosis Symptom",
-    "recommendation": "Recommendation recommend",
-}
-_MODULE = {name: module for module, names in _PLACES.items() for name in names.split()}
-__all__ = sorted(_MODULE)  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)
-    globals()[name] = found  # also where a module has the name of what it holds
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULE})
+__all__ = [
+    "Checkpoints",
+    "Found",
+    "read",
+    "weights",
+    "restore",
+    "state_of",
+    "owned",
+    "packed",
+    "unpacked",
+    "Guard",
+    "Interrupt",
+    "accumulate",
+    "windows",
+    "endless",
+    "Curve",
+    "draw",
+    "PRESETS",
+    "Preset",
+    "optimizer_named",
+    "rule",
+    "taken",
+    "EarlyStopping",
+    "GradientNormStop",
+    "gradient_norm",
+    "linear_scaling",
+    "Finding",
+    "Snapshot",
+    "Sweep",
+    "lr_find",
+    "sweep",
+]
