@@ -15,6 +15,21 @@ A zero gradient with zero state moves nothing: the padding between tensors of on
 """
 
 from kernels.rules.adam import ADAM
-from kernels.rules.descent import SGD
+from kernels.rules.descent import LOOK_AHEAD, SGD
+from kernels.rules.layerwise import LAMB, LAMB_NORMS, LAMB_STEP, LAMB_TRUST, LARS, LARS_NORMS, LARS_TRUST
+from kernels.rules.modern import ADAN, ADEMAMIX, LION
 
-__all__ = ["ADAM", "SGD"]
+__all__ = [
+    "ADAM",
+    "ADAN",
+    "ADEMAMIX",
+    "LAMB",
+    "LAMB_NORMS",
+    "LAMB_STEP",
+    "LAMB_TRUST",
+    "LARS",
+    "LARS_NORMS",
+    "LARS_TRUST",
+    "LION",
+    "SGD",
+]

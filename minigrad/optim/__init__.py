@@ -5,12 +5,33 @@
 """
 
 from . import swa_utils
-from .adam import Adam, AdamW
+from .adam import Adam, AdamW, AMSGrad
+from .adan import Adan
+from .ademamix import AdEMAMix
 from .groups import param_groups
+from .lamb import LAMB
+from .lars import LARS
+from .lion import Lion
+from .nesterov import NAG
 from .optimizer import Optimizer
 from .record import registry
-from .sgd import SGD
+from .sgd import SGD, SGDW
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "param_groups", "swa_utils", "zoo"]
+__all__ = [
+    "AdEMAMix",
+    "Adam",
+    "AdamW",
+    "Adan",
+    "LAMB",
+    "LARS",
+    "Lion",
+    "NAG",
+    "Optimizer",
+    "SGD",
+    "SGDW",
+    "param_groups",
+    "swa_utils",
+    "zoo",
+]
 
 zoo = registry(globals())

@@ -1,0 +1,92 @@
+"""A step size for every layer: LARS, LAMB, Adafactor."""
+
+import numpy as np
+
+from . import case
+from .libraries import kozistr, optax
+
+
+def norm(x):
+    return float(np.sqrt(np.sum(np.square(x))))
+
+
+def lars(
+    p,
+    grads,
+    lr=1.0,
+    momentum=0.9,
+    weight_decay=5e-4,
+    trust_coefficient=1e-3,
+    nesterov=False,
+    maximize=False,
+    decay_in_norm=False,
+    exclude_1d=False,
+):
+    """[You, Gitman & Ginsburg 2017, Algorithm 1]; the rate is 1 where the paper's would be 0/0 or stay 0."""
+    v, free = 0, exclude_1d and np.ndim(p) < 2
+    decay = 0 if free else weight_decay
+    for g in grads:
+        if g is None:
+            continue
+        g = -g if maximize else g
+        by = norm(g + decay * p) if decay_in_norm else norm(g) + decay * norm(p)
+        rate = 1 if free or norm(p) == 0 or by == 0 else trust_coefficient * norm(p) / by
+        step = lr * rate * (g + decay * p)
+        v = momentum * v + step
+        p = p - (step + momentum * v if nesterov else v)
+    return p
+
+
+def lamb(
+    p,
+    grads,
+    lr=1e-3,
+    betas=(0.9, 0.999),
+    eps=1e-6,
+    weight_decay=0.01,
+    clamp=None,
+    bias_correction=True,
+    exclude_1d=False,
+    maximize=False,
+):
+    """[You et al. 2019, Algorithm 2]: phi the identity, or clamped; the ratio is 1 where a norm is zero."""
+    (b1, b2), m, v, t = betas, 0, 0, 0
+    free = exclude_1d and np.ndim(p) < 2
+    for g in grads:
+        if g is None:
+            continue
+        g, t = -g if maximize else g, t + 1
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * g**2
+        c1, c2 = (1 - b1**t, 1 - b2**t) if bias_correction else (1, 1)
+        r = (m / c1) / (np.sqrt(v / c2) + eps) + (0 if free else weight_decay) * p
+        phi = norm(p) if clamp is None else min(max(norm(p), clamp[0]), clamp[1])
+        ratio = 1 if free or phi == 0 or norm(r) == 0 else phi / norm(r)
+        p = p - lr * ratio * r
+    return p
+
+
+CASES = [
+    case(
+        "LARS",
+        lars,
+        dict(lr=2.0, trust_coefficient=0.01, exclude_1d=True, weight_decay=0.05),
+        kozistr("LARS", lr=2.0, trust_coefficient=0.01, weight_decay=0.05),
+    ),
+    case("LARS", lars, dict(lr=2.0, trust_coefficient=0.01, weight_decay=0.05)),
+    case(
+        "LARS",
+        lars,
+        dict(lr=2.0, nesterov=True, weight_decay=0.05, decay_in_norm=True, trust_coefficient=0.01),
+        optax(lambda o: o.lars(2.0, 0.05, trust_coefficient=0.01, nesterov=True)),
+    ),
+    case(
+        "LARS",
+        lars,
+        dict(lr=2.0, momentum=0, weight_decay=0.0, trust_coefficient=0.01, maximize=True),
+        optax(lambda o: o.chain(o.scale(-1.0), o.lars(2.0, 0.0, trust_coefficient=0.01, momentum=0.0))),
+    ),
+    case("LAMB", lamb, dict(lr=0.01, weight_decay=0.1), optax(lambda o: o.lamb(0.01, weight_decay=0.1))),
+    case("LAMB", lamb, dict(lr=0.01, weight_decay=0.1, clamp=(0.5, 2.0), exclude_1d=True)),
+    case("LAMB", lamb, dict(lr=0.01, betas=(0.5, 0.9), bias_correction=False, maximize=True)),
+]
