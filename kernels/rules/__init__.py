@@ -31,5 +31,6 @@ __all__ = [
     "LARS_NORMS",
     "LARS_TRUST",
     "LION",
+    "LOOK_AHEAD",
     "SGD",
 ]

@@ -1,7 +1,8 @@
 """The libraries whose optimizers ours are compared with, behind one call: (parameters, gradients) -> result.
 
 All run in float64. A parameter without a gradient in some step is for torch and those built on it alone:
-optax has no such thing, and is given a zero gradient there; so cases for optax use `whole` gradients.
+optax has no such thing, and pytorch_optimizer and schedulefree count the steps of a group, not of a
+parameter: they are given gradients without gaps (WHOLE).
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from oracle import oracle
 
 from . import Arrays, Grads, Library
 
+WHOLE = ("optax", "pytorch_optimizer", "schedulefree")
+
 
 def _torch_like(make: Callable[[Any, Any], Any]) -> Callable[[Arrays, Grads], Arrays]:
     def run(start: Arrays, grads: Grads) -> Arrays:
         lib = oracle("torch")
         params = [lib.nn.Parameter(lib.tensor(p)) for p in start]
         optimizer = make(lib, params)
+        if hasattr(optimizer, "train"):  # Schedule-Free
+            optimizer.train()
         for step in grads:
             for p, g in zip(params, step, strict=True):
                 p.grad = None if g is None else lib.tensor(g)

@@ -1,0 +1,94 @@
+"""What came after Adam: signs, differences of gradients, two memories, averages of the path, curvature."""
+
+from kernels.elementwise import Elementwise
+
+# n <- beta3 n + (1 - beta3) (g + beta2 (g - g'))^2,  g' the gradient before         [Xie et al. 2022, alg. 1]
+# m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) (g - g')
+# p <- (p - lr (m^ + beta2 v^) / (sqrt(n^) + eps)) / (1 + lr weight_decay)
+#     step_size = lr / (1 - beta1^t),  diff_size = lr beta2 / (1 - beta2^t),  bias3_sqrt = sqrt(1 - beta3^t)
+#     no_prox: p shrinks by lr weight_decay before, as AdamW's, instead of by the proximal factor after
+# The betas are what is kept, as Adam's; the paper's are one minus these. Its g' at the first step is g.
+ADAN = Elementwise(
+    "adan",
+    "S g",
+    "S p, T exp_avg, T exp_avg_sq, T exp_avg_diff, T previous_grad",
+    scalars="beta1 one_minus_beta1 beta2 one_minus_beta2 beta3 one_minus_beta3 eps step_size diff_size"
+    " bias3_sqrt keep",
+    flags="no_prox maximize",
+    body="""
+    T x = T(p);
+    #if maximize
+    T d = -T(g);
+    #else
+    T d = T(g);
+    #endif
+    T diff = d - previous_grad;
+    T ahead = d + beta2 * diff;
+    T m = beta1 * exp_avg + one_minus_beta1 * d;
+    T v = beta2 * exp_avg_diff + one_minus_beta2 * diff;
+    T n2 = beta3 * exp_avg_sq + one_minus_beta3 * ahead * ahead;
+    exp_avg = m;
+    exp_avg_diff = v;
+    exp_avg_sq = n2;
+    previous_grad = d;
+    T u = step_size * m + diff_size * v;
+    T step = u == T(0) ? T(0) : u / (sqrt(n2) / bias3_sqrt + eps);
+    #if no_prox
+    p = x * keep - step;
+    #else
+    p = (x - step) * keep;                          // keep = 1 / (1 + lr weight_decay)
+    #endif
+""",
+)
+
+# p <- p - lr (sign(beta1 m + (1 - beta1) g) + weight_decay p)                      [Chen et al. 2023, alg. 2]
+# m <- beta2 m + (1 - beta2) g
+# sign(0) = 0; a nan comes through.
+LION = Elementwise(
+    "lion",
+    "S g",
+    "S p, T exp_avg",
+    scalars="lr beta1 one_minus_beta1 beta2 one_minus_beta2 weight_decay",
+    flags="maximize",
+    body="""
+    T x = T(p);
+    #if maximize
+    T d = -T(g);
+    #else
+    T d = T(g);
+    #endif
+    T c = beta1 * exp_avg + one_minus_beta1 * d;
+    exp_avg = beta2 * exp_avg + one_minus_beta2 * d;
+    T sign = c > T(0) ? T(1) : c < T(0) ? T(-1) : c;
+    p = x - lr * (sign + weight_decay * x);
+""",
+)
+
+# p <- p - lr ((m1^ + alpha m2) / (sqrt(v^) + eps) + weight_decay p)         [Pagliardini et al. 2024, alg. 1]
+#     m1 and v as Adam's;  m2 <- beta3 m2 + (1 - beta3) g  remembers long, and its bias is not corrected
+#     bias1 = 1 - beta1^t,  bias2_sqrt = sqrt(1 - beta2^t);  alpha and beta3 are those of step t
+ADEMAMIX = Elementwise(
+    "ademamix",
+    "S g",
+    "S p, T exp_avg, T exp_avg_slow, T exp_avg_sq",
+    scalars="lr beta1 one_minus_beta1 beta2 one_minus_beta2 beta3 one_minus_beta3 alpha eps weight_decay"
+    " bias1 bias2_sqrt",
+    flags="maximize",
+    body="""
+    T x = T(p);
+    #if maximize
+    T d = -T(g);
+    #else
+    T d = T(g);
+    #endif
+    T m1 = beta1 * exp_avg + one_minus_beta1 * d;
+    T m2 = beta3 * exp_avg_slow + one_minus_beta3 * d;
+    T v = beta2 * exp_avg_sq + one_minus_beta2 * d * d;
+    exp_avg = m1;
+    exp_avg_slow = m2;
+    exp_avg_sq = v;
+    T u = m1 / bias1 + alpha * m2;
+    T step = u == T(0) ? T(0) : u / (sqrt(v) / bias2_sqrt + eps);
+    p = x - lr * (step + weight_decay * x);
+""",
+)

@@ -1,0 +1,141 @@
+"""What came after Adam. (Sophia needs curvature: tests/test_sophia.py.)"""
+
+from math import exp, log
+
+import numpy as np
+
+from . import case
+from .libraries import kozistr, optax
+
+
+def negated(transcription):
+    """The transcription of the negative gradients: maximize."""
+    return lambda p, gs, **o: transcription(p, [None if g is None else -g for g in gs], **o)
+
+
+def lion(p, grads, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
+    """[Chen et al. 2023, Algorithm 2]"""
+    (b1, b2), m = betas, np.zeros_like(p)
+    for g in grads:
+        if g is None:
+            continue
+        c = b1 * m + (1 - b1) * g
+        p = p - lr * (np.sign(c) + weight_decay * p)
+        m = b2 * m + (1 - b2) * g
+    return p
+
+
+def adan(p, grads, lr=1e-3, betas=(0.98, 0.92, 0.99), eps=1e-8, weight_decay=0.0, no_prox=False):
+    """[Xie et al. 2022, Algorithm 1] in the paper's betas, 1 - ours; bias corrected as the authors do."""
+    b1, b2, b3 = (1 - b for b in betas)
+    m, v, n, last, k = 0, 0, 0, None, 0
+    for g in grads:
+        if g is None:
+            continue
+        k += 1
+        diff = 0 * g if last is None else g - last
+        m = (1 - b1) * m + b1 * g
+        v = (1 - b2) * v + b2 * diff
+        n = (1 - b3) * n + b3 * (g + (1 - b2) * diff) ** 2
+        eta = lr / (np.sqrt(n / (1 - (1 - b3) ** k)) + eps)
+        step = eta * (m / (1 - (1 - b1) ** k) + (1 - b2) * v / (1 - (1 - b2) ** k))
+        p = p * (1 - lr * weight_decay) - step if no_prox else (p - step) / (1 + lr * weight_decay)
+        last = g
+    return p
+
+
+def ademamix(
+    p,
+    grads,
+    lr=1e-3,
+    betas=(0.9, 0.999, 0.9999),
+    alpha=5.0,
+    beta3_warmup=None,
+    alpha_warmup=None,
+    eps=1e-8,
+    weight_decay=0.0,
+):
+    """[Pagliardini et al. 2024, Algorithm 1, with its schedules f_alpha and f_beta3]"""
+    (b1, b2, b3), m1, m2, v, t = betas, 0, 0, 0, 0
+    for g in grads:
+        if g is None:
+            continue
+        t += 1
+        a, b = alpha, b3
+        if alpha_warmup is not None:
+            a = min(t * alpha / alpha_warmup, alpha)
+        if beta3_warmup is not None and t < beta3_warmup:
+            share = t / beta3_warmup
+            b = min(exp(log(b1) * log(b3) / ((1 - share) * log(b3) + share * log(b1))), b3)
+        m1 = b1 * m1 + (1 - b1) * g
+        m2 = b * m2 + (1 - b) * g
+        v = b2 * v + (1 - b2) * g**2
+        u = (m1 / (1 - b1**t) + a * m2) / (np.sqrt(v / (1 - b2**t)) + eps)
+        p = p - lr * (u + weight_decay * p)
+    return p
+
+
+WARM = dict(lr=0.01, betas=(0.9, 0.95, 0.999), alpha=4.0, weight_decay=0.1)
+
+CASES = [
+    case("Lion", lion, dict(lr=0.01), optax(lambda o: o.lion(0.01, weight_decay=0.0)), signs=True),
+    case(
+        "Lion",
+        lion,
+        dict(lr=0.003, betas=(0.8, 0.95), weight_decay=0.3),
+        optax(lambda o: o.lion(0.003, 0.8, 0.95, weight_decay=0.3)),
+        kozistr("Lion", lr=0.003, betas=(0.8, 0.95), weight_decay=0.3),
+        signs=True,
+    ),
+    case(
+        "Lion",
+        negated(lion),
+        dict(maximize=True),
+        kozistr("Lion", lr=1e-4, maximize=True),
+        options={},
+        signs=True,
+    ),
+    case("Adan", adan, dict(lr=0.01), kozistr("Adan", lr=0.01)),
+    case(
+        "Adan",
+        adan,
+        dict(lr=0.01, betas=(0.9, 0.8, 0.95), eps=1e-2, weight_decay=0.3),
+        kozistr("Adan", lr=0.01, betas=(0.9, 0.8, 0.95), eps=1e-2, weight_decay=0.3),
+    ),
+    case(
+        "Adan",
+        adan,
+        dict(lr=0.01, weight_decay=0.3, no_prox=True),
+        kozistr("Adan", lr=0.01, weight_decay=0.3, weight_decouple=True),
+    ),
+    case("Adan", negated(adan), dict(lr=0.01, maximize=True), options=dict(lr=0.01)),
+    case(
+        "AdEMAMix",
+        ademamix,
+        dict(lr=0.01),
+        optax(lambda o: o.contrib.ademamix(0.01)),
+        kozistr("AdEMAMix", lr=0.01),
+    ),
+    case(
+        "AdEMAMix",
+        ademamix,
+        WARM | dict(eps=1e-2),
+        optax(lambda o: o.contrib.ademamix(0.01, 0.9, 0.95, 0.999, 4.0, 1e-2, weight_decay=0.1)),
+        kozistr("AdEMAMix", **WARM, eps=1e-2, weight_decouple=True),
+    ),
+    case(
+        "AdEMAMix",
+        ademamix,
+        WARM | dict(beta3_warmup=40, alpha_warmup=40),
+        kozistr("AdEMAMix", **WARM, t_alpha_beta3=40, weight_decouple=True),
+    ),
+    case("AdEMAMix", ademamix, dict(lr=0.01, beta3_warmup=30.5)),
+    case("AdEMAMix", ademamix, dict(lr=0.01, alpha_warmup=100)),
+    case(
+        "AdEMAMix",
+        negated(ademamix),
+        dict(lr=0.01, maximize=True),
+        kozistr("AdEMAMix", lr=0.01, maximize=True),
+        options=dict(lr=0.01),
+    ),
+]
