@@ -1,177 +1,33 @@
 """Train a model on real data: `python train.py --model mlp`, or `make train MODEL=mlp DEVICE=cpu`.
 
-Read it top to bottom: configuration, data, model, optimizer, the loop, the score. Without --model it trains
-all three: the MLP on digits, the CNN on clothes, the transformer on Shakespeare.
+Read it top to bottom: data, model, optimizer, the loop, the score; the configuration stands in
+models/configuration.py. Without --model it trains all three: the MLP on digits, the CNN on clothes, the
+transformer on Shakespeare.
 
 Weights are chosen by held-out data: a share of the training images, or the validation text. A test set is
-looked at once, at the end, with the weights that were chosen (the last ones, where nothing is held out)."""
+looked at once, at the end, with the weights that were chosen (the last ones, where nothing is held out).
+
+A run can be stopped at any moment and goes on with --resume, to the same bits."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
+import math
+import shlex
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from tqdm import tqdm
 
 import minigrad as mg
-from minigrad import checkpoint, data, nn, optim
+from minigrad import data, nn, training
 from minigrad.data import DataLoader, TensorDataset, TextWindows
 from minigrad.nn import functional as F
 from minigrad.optim import schedule as schedules
 from models import GPT, MLP, GPTConfig, ResNet9, SmallCNN
-
-# ---------------------------------------------------------------------------------------------- configuration
-
-
-@dataclasses.dataclass
-class Config:
-    """What a run is made of. What is None on the command line takes the preset of the model and the data."""
-
-    model: str
-    data: str
-    device: str
-    seed: int
-    epochs: float  # of a text: steps / 1,000
-    batch_size: int
-    optimizer: str
-    lr: float
-    momentum: float
-    weight_decay: float
-    betas: tuple[float, float]
-    schedule: str
-    warmup: float  # share of the steps
-    clip: float | None
-    augment: bool
-    validation: float  # share of the training images that is held out
-    init: str | None
-    freeze: str | None
-    log_every: int
-    out: str
-
-
-# What a domain expert would start with, by model; then what is particular to a data set
-PRESETS: dict[str, dict[str, Any]] = {
-    "mlp": dict(data="digits", epochs=60, batch_size=32, optimizer="adam", lr=1e-3, weight_decay=0.0,
-                schedule="constant"),
-    "cnn": dict(data="fashion", epochs=40, batch_size=64, optimizer="sgd", lr=0.05, momentum=0.9,
-                weight_decay=5e-4, schedule="cosine", augment=True, validation=0.1),
-    "transformer": dict(data="shakespeare", epochs=2, batch_size=16, optimizer="adamw", lr=1e-3,
-                        betas=(0.9, 0.99), weight_decay=0.1, schedule="warmup_cosine", warmup=0.05, clip=1.0),
-}  # fmt: skip
-PARTICULAR: dict[str, dict[str, Any]] = {
-    "mnist": dict(epochs=10, batch_size=128),
-    "fashion_mnist": dict(epochs=10, batch_size=128),
-    "cifar10": dict(epochs=20, batch_size=128, lr=0.1),
-}
-COMMON = dict(momentum=0.9, betas=(0.9, 0.999), warmup=0.0, clip=None, augment=False, validation=0.0)
-IMAGES = ("digits", "fashion", "mnist", "fashion_mnist", "cifar10")
-TEXTS = ("shakespeare", "tiny_shakespeare")
-OPTIMIZERS: dict[str, Callable[[Any, Config], optim.Optimizer]] = {
-    "sgd": lambda groups, c: optim.SGD(groups, c.lr, c.momentum, nesterov=c.momentum > 0),
-    "adam": lambda groups, c: optim.Adam(groups, c.lr, c.betas),
-    "adamw": lambda groups, c: optim.AdamW(groups, c.lr, c.betas),
-}
-SCHEDULES: dict[str, Callable[[Config, int], schedules.Schedule]] = {
-    "constant": lambda c, steps: schedules.warmup(c.lr, c.warmup * steps, schedules.constant(c.lr)),
-    "cosine": lambda c, steps: schedules.cosine(c.lr, steps),
-    "linear": lambda c, steps: schedules.linear(c.lr, steps),
-    "warmup_cosine": lambda c, steps: schedules.warmup_cosine(c.lr, c.warmup * steps, steps),
-    "warmup_linear": lambda c, steps: schedules.warmup_linear(c.lr, c.warmup * steps, steps),
-}
-
-
-def configurations(argv: list[str] | None = None) -> list[Config]:
-    """The runs that the command line asks for; one line and exit code 2 for what is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="train.py", description="Train a model on real data.", allow_abbrev=False
-    )
-    add = parser.add_argument
-    add("--model", choices=sorted(PRESETS), help="what to train (default: all three)")
-    add("--data", choices=IMAGES + TEXTS, help="what to train it on; the default goes with the model")
-    add("--optimizer", choices=sorted(OPTIMIZERS), help="the update rule")
-    add("--schedule", choices=sorted(SCHEDULES), help="how the learning rate changes, step by step")
-    add("--lr", type=positive, metavar="X", help="learning rate, > 0")
-    add("--warmup", type=share, metavar="X", help="share of the steps in which lr rises from 0, in [0, 1)")
-    add("--weight-decay", type=non_negative, metavar="X", help="weight decay of matrices, >= 0")
-    add("--momentum", type=non_negative, metavar="X", help="momentum of sgd (Nesterov's form), >= 0")
-    add("--clip", type=positive, metavar="X", help="largest norm of all gradients together")
-    add("--epochs", type=positive, metavar="N", help="times through the data; of a text: thousands of steps")
-    add("--batch-size", type=count, metavar="N", help="examples a step")
-    add("--augment", action=argparse.BooleanOptionalAction, help="shift and mirror training images")
-    add(
-        "--init",
-        metavar="FILE",
-        help="start from the weights of a checkpoint, as far as names and shapes fit",
-    )
-    add("--validation", type=share, metavar="X", help="share of the training images to hold out, in [0, 1)")
-    add("--freeze", metavar="PREFIX", help="do not train parameters whose names start so")
-    add("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
-    add(
-        "--seed",
-        type=int,
-        metavar="N",
-        default=0,
-        help="seed of initialisation, order and dropout (default: 0)",
-    )
-    add("--log-every", type=count, metavar="N", default=20, help="steps between two looks at the loss")
-    add("--out", metavar="FOLDER", default="runs", help="where curves and weights go (default: runs)")
-    given = vars(parser.parse_args(argv))
-    try:
-        given["device"] = str(
-            mg.resolve_device(given["device"] or ("cuda" if mg.cuda.is_available() else "cpu"))
-        )
-    except (ValueError, RuntimeError) as error:
-        parser.exit(2, f"train.py: {error}\n")
-    models = [given["model"]] if given["model"] else list(PRESETS)
-    if given["data"] and not given["model"]:
-        models = [m for m in models if (m == "transformer") == (given["data"] in TEXTS)]
-    runs = []
-    for model in models:
-        name = given["data"] or PRESETS[model]["data"]
-        if (model == "transformer") != (name in TEXTS):
-            parser.exit(2, f"train.py: --model {model} does not go with --data {name}\n")
-        preset = {**COMMON, **PRESETS[model], **PARTICULAR.get(name, {})}
-        chosen = {k: v for k, v in given.items() if v is not None}
-        runs.append(
-            Config(**{**dict(init=None, freeze=None), **preset, **chosen, "model": model, "data": name})
-        )
-    return runs
-
-
-def positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
-def non_negative(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not zero or a positive number")
-    return value
-
-
-def share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not in [0, 1)")
-    return value
-
-
-def count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
-    return value
-
+from models.configuration import Config, runs
 
 # ----------------------------------------------------------------------------------------------------- tasks
 
@@ -204,7 +60,8 @@ class Classification:
         self.held_out = loader(images[held_out], labels[held_out], 500) if len(held_out) else None
         self.test = loader(test, test_labels, 500)
         self.sizes = f"{len(rest):,} training, {len(held_out):,} held-out and {len(test):,} test images"
-        self.steps = max(round(c.epochs * len(self.train)), 1)
+        self.epoch = -(-len(self.train) // c.accumulate)  # steps
+        self.steps = max(round(c.epochs * self.epoch), 1)
 
     def model(self, c: Config) -> nn.Module:
         if c.model == "mlp":
@@ -212,9 +69,9 @@ class Classification:
             return MLP([inputs, 64 if inputs == 64 else 128, 10])
         return ResNet9() if c.data == "cifar10" else SmallCNN(self.channels, self.size)
 
-    def loss(self, model: nn.Module, batch: Any) -> mg.Tensor:
+    def loss(self, model: nn.Module, batch: Any, reduction: str = "mean") -> mg.Tensor:
         images, labels = batch
-        return F.cross_entropy(model(images), labels)  # logits (B, 10)
+        return F.cross_entropy(model(images), labels, reduction=reduction)  # logits (B, 10)
 
     def score(self, model: nn.Module, batches: DataLoader) -> float:
         hits = [(model(images).argmax(1) == labels).sum() for images, labels in batches]
@@ -222,6 +79,9 @@ class Classification:
 
     def show(self, score: float) -> str:
         return f"{100 * score:.2f} %"
+
+    def about(self, model: nn.Module) -> dict[str, Any]:
+        return {}
 
     def epilogue(self, model: nn.Module) -> str:
         return ""
@@ -239,28 +99,33 @@ class Language:
         self.train = TextWindows(tokens, self.context, c.batch_size, shuffle=True, device=c.device)
         self.held_out = self.test = TextWindows(unseen, self.context, 64, device=c.device)
         self.sizes = f"{len(text):,} training and {len(held_out):,} validation characters"
+        self.epoch = -(-len(self.train) // c.accumulate)
         self.steps = max(round(c.epochs * 1000), 1)
 
     def model(self, c: Config) -> nn.Module:
         return GPT(GPTConfig(self.tokenizer.vocab_size, self.context))
 
-    def loss(self, model: nn.Module, batch: Any) -> mg.Tensor:
-        inputs, targets = batch
-        return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())  # logits (B T, vocab)
+    def loss(self, model: nn.Module, batch: Any, reduction: str = "mean") -> mg.Tensor:
+        inputs, targets = batch  # logits (B T, vocab)
+        return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), reduction=reduction)
 
     def score(self, model: nn.Module, batches: TextWindows) -> float:
-        total = [self.loss(model, batch) * batch[1].numel() for batch in batches]
+        total = [self.loss(model, batch, "sum") for batch in batches]
         return float(mg.stack(total).sum()) / (len(batches.tokens) - 1)
 
     def show(self, score: float) -> str:
         return f"{score:.3f} nats a character"
 
-    def epilogue(self, model: nn.Module) -> str:
+    def about(self, model: Any) -> dict[str, Any]:
+        """What makes the model again: its sizes and its alphabet."""
+        return dict(tokenizer=self.tokenizer.to_json(), gpt=dataclasses.asdict(model.config))
+
+    def epilogue(self, model: Any) -> str:
         start = mg.tensor([self.tokenizer.encode("\n")], device=self.device)
         return self.tokenizer.decode(model.generate(start, 400, temperature=0.8, top_k=40)[0].cpu())
 
 
-# -------------------------------------------------------------------------------------------------- the loop
+# ------------------------------------------------------------------------------------------------- optimizer
 
 
 def grouped(model: nn.Module, c: Config) -> list[dict[str, Any]]:
@@ -274,6 +139,66 @@ def grouped(model: nn.Module, c: Config) -> list[dict[str, Any]]:
     return [g for g in groups if g["params"]]
 
 
+def optimizer_of(model: nn.Module, c: Config) -> Any:
+    """The update rule over the model's parameters, in groups of one learning rate and weight decay each."""
+    known = training.taken(training.rule(c.optimizer))
+    options = dict(lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay) | c.optimizer_options
+    options = {name: value for name, value in options.items() if value is not None}
+    if options.get("momentum") and "nesterov" in known:
+        options = dict(nesterov=True) | options
+    if options.get("momentum") == 0:
+        options.pop("nesterov", None)
+    names = {p: name for name, p in model.named_parameters()}
+    groups = []
+    for group in grouped(model, c):
+        rates: dict[float | None, list[tuple[str, Any]]] = {}
+        for p in group.pop("params"):
+            fitting = [(len(prefix), x) for prefix, x in c.lr_of or [] if names[p].startswith(prefix)]
+            rates.setdefault(max(fitting)[1] if fitting else None, []).append((names[p], p))
+        if "weight_decay" not in known or group["weight_decay"] is None:
+            group.pop("weight_decay")
+        groups += [group | dict(params=p) | ({} if x is None else dict(lr=x)) for x, p in rates.items()]
+    for prefix, _ in c.lr_of or []:
+        if not any(name.startswith(prefix) for name in names.values()):
+            raise ValueError(
+                f"--lr-of {prefix}: no parameter's name starts so; they are {list(names.values())}"
+            )
+    return training.optimizer_named(c.optimizer, groups, options)
+
+
+def schedule_of(c: Config, task: Any, lr: float) -> schedules.Schedule:
+    """Completed optimizer steps -> learning rate."""
+    per = task.epoch if c.schedule_per == "epoch" else 1
+    length = -(-task.steps // per)
+    warm = None if c.warmup is None else c.warmup * length
+    at = schedules.named(c.schedule, lr, length, warm, **c.schedule_options or {})
+    return schedules.per_epoch(at, per)
+
+
+# -------------------------------------------------------------------------------------------------- the loop
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run is: steps made, those of them that were skipped, the best score so far and its weights, the
+    losses since the last line of the log."""
+
+    device: str
+    step: int = 0
+    skipped: int = 0
+    best: float | None = None
+    best_step: int = 0
+    weights: dict[str, mg.Tensor] | None = None
+    losses: list[mg.Tensor] = dataclasses.field(default_factory=list)  # they stay on the device
+
+    def state_dict(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if k != "device"}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        losses = [t.to(self.device) for t in state["losses"]]
+        vars(self).update({k: state[k] for k in self.state_dict()} | dict(losses=losses))
+
+
 def evaluated(task: Any, model: nn.Module, batches: Any) -> float:
     model.eval()
     with mg.no_grad():
@@ -282,120 +207,159 @@ def evaluated(task: Any, model: nn.Module, batches: Any) -> float:
     return score
 
 
-def train(c: Config) -> float:
+def train(c: Config, found: training.Found | None, asked: training.Interrupt) -> float:
     """One run; the best score on held-out data, whose weights are in `out`/best.safetensors."""
     mg.manual_seed(c.seed)
     try:
-        task = Language(c) if c.model == "transformer" else Classification(c)
+        task: Any = Language(c) if c.model == "transformer" else Classification(c)
         model = task.model(c)
-        if c.init is not None:
-            report = model.load_state_dict(checkpoint.load(c.init)[0], strict=False)
+        if c.init is not None and found is None:
+            report = model.load_state_dict(training.weights(c.init)[0], strict=False)
             print(
                 f"{c.init}: not in the file: {report.missing_keys}; "
                 f"not in the model: {report.unexpected_keys}"
             )
-    except (
-        ImportError,
-        OSError,
-        ValueError,
-    ) as error:  # a missing or damaged file: the message names it and the cure
+        model = model.to(c.device)
+        optimizer = optimizer_of(model, c)
+        run = Progress(c.device)
+        parts = dict(model=model, optimizer=optimizer, loader=task.train,
+                     random=mg.random.default_generator, progress=run)  # fmt: skip
+        rates = [(g, schedule_of(c, task, g["lr"])) for g in optimizer.param_groups if "lr" in g]
+        if found is not None:
+            training.restore(parts, found.state, found.path)
+            if run.step > task.steps:
+                raise ValueError(f"--epochs {c.epochs} ends at step {task.steps}, {found.path} is after it")
+    except (ImportError, OSError, TypeError, ValueError) as error:  # a damaged file, an option that is not
         print(f"train.py: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    model = model.to(c.device)
-    optimizer = OPTIMIZERS[c.optimizer](grouped(model, c), c)
-    lr_at = SCHEDULES[c.schedule](c, task.steps)
-    out = Path(c.out) / f"{c.model}-{c.data}-{c.optimizer}-{c.seed}"
-    out.mkdir(parents=True, exist_ok=True)
+    about = dict(model=c.model, data=c.data, config=dataclasses.asdict(c)) | task.about(model)
+    checkpoints = training.Checkpoints(c.folder, c.keep)
+    checkpoints.folder.mkdir(parents=True, exist_ok=True)
+    checkpoints.forget_after(run.step if found is not None else -1)
+    if run.weights is not None:
+        checkpoints.save_best(run.weights, about | dict(step=run.best_step, score=run.best))
     parameters = sum(p.numel() for p in model.parameters())
-    print(f"{c.model} of {parameters:,} parameters on {c.data}: {task.sizes}; {c.optimizer}, {c.device}")
+    title = f"{c.model} of {parameters:,} parameters on {c.data}: {task.sizes}; {c.optimizer}, {c.device}"
+    print(title, flush=True)
+    if found is not None:
+        for problem in found.problems:
+            print(f"passed over: {problem}")
+        print(f"going on after step {run.step:,} of {task.steps:,}, {found.path}")
 
-    best, losses, started = None, [], time.perf_counter()
+    def closure() -> mg.Tensor:
+        """The loss of the present window, and its gradient, clipped."""
+        mg.random.default_generator.offset = draws  # the same dropout, however often a rule asks
+        optimizer.zero_grad()
+        loss = gradient(task, model, window)
+        guard.note(nn.utils.clip_grad_norm_(model.parameters(), c.clip or math.inf))
+        return loss
+
+    started, first = time.perf_counter(), run.step
     every = max(task.steps // 10, 1)  # held-out data are looked at ten times
-    bar = tqdm(total=task.steps, unit="step", disable=None, leave=False)
-    with open(out / "curve.jsonl", "w") as curve:
-        batches = iter(task.train)
-        for step in range(task.steps):
-            batch = next(batches, None)
-            if batch is None:  # the next epoch
-                batches = iter(task.train)
-                batch = next(batches)
-            lr = lr_at(step)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            loss = task.loss(model, batch)
-            optimizer.zero_grad()
-            loss.backward()
-            if c.clip is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), c.clip)
-            optimizer.step()
-            losses.append(loss.detach())  # stays on the device
+    save_every = c.save_every or every
+    guard, again = training.Guard(parts, dict(model.named_buffers())), 0
+    batches = training.endless(task.train, c.accumulate)
+    bar = tqdm(total=task.steps, initial=run.step, unit="step", disable=None, leave=False)
+    with training.Curve(c.folder / "curve.jsonl", after=run.step) as curve:
+        while run.step < task.steps:
+            window, draws = next(batches), mg.random.default_generator.offset
+            for group, at in rates:
+                group["lr"] = lr = at(run.step - run.skipped)
+
+            with guard.step(careful=run.step < again):
+                loss = optimizer.step(closure)
+                run.losses.append(loss.detach())  # stays on the device
+            run.step += 1
+            run.skipped += guard.skipped
             bar.update()
-            if (step + 1) % c.log_every == 0:  # the only place where the loop waits for the device
-                mean = float(mg.stack(losses).mean())
-                losses.clear()
-                shown = "-" if best is None else task.show(best)
+
+            last = run.step == task.steps
+            log, look = run.step % c.log_every == 0, run.step % every == 0 or last
+            stopping = asked.signal  # read once: it may come at any moment
+            save = run.step % save_every == 0 or last or stopping is not None
+            if not (log or look or save):
+                continue
+            if not guard.sound():  # a gradient held inf or nan: these steps again, without the bad ones
+                again = run.step
+                guard.rewind()
+                batches = training.endless(task.train, c.accumulate)
+                bar.update(run.step - again)
+                continue
+            if log:  # here the loop waits for the device
+                mean = float(mg.stack(run.losses).mean()) if run.losses else math.nan
+                if not math.isfinite(mean):
+                    stop(run, checkpoints, mean)
+                run.losses.clear()
+                shown = "-" if run.best is None else task.show(run.best)
                 bar.set_postfix(loss=f"{mean:.4f}", lr=f"{lr:.2g}", held_out=shown)
-                print(json.dumps(dict(step=step + 1, loss=mean, lr=lr)), file=curve, flush=True)
-            if task.held_out is not None and ((step + 1) % every == 0 or step + 1 == task.steps):
+                curve.add(step=run.step, loss=mean, lr=lr)
+            if look and task.held_out is not None:
                 score = evaluated(task, model, task.held_out)
-                print(json.dumps(dict(step=step + 1, score=score)), file=curve, flush=True)
-                if best is None or task.better(score, best) == score:
-                    best = score
-                    save(out / "best.safetensors", model, task, c, step + 1, score)
+                curve.add(step=run.step, score=score)
+                if run.best is None or task.better(score, run.best) == score:
+                    run.best, run.best_step = score, run.step
+                    run.weights = training.owned(model.state_dict())
+                    checkpoints.save_best(run.weights, about | dict(step=run.step, score=score))
+            if save:
+                curve.sync()
+                path = checkpoints.save(run.step, training.state_of(parts) | dict(about=about))
+            guard.keep()
+            if stopping is not None:
+                asked.leave(
+                    f"train.py: stopped by {stopping.name} after step {run.step:,} of {task.steps:,}; "
+                    f"go on with: python train.py --resume {shlex.quote(str(path))}"
+                )
     bar.close()
-    if task.held_out is not None:
-        model.load_state_dict(checkpoint.load(out / "best.safetensors")[0])
+
+    if run.weights is not None:
+        model.load_state_dict(run.weights)
     score = evaluated(task, model, task.test)
-    if task.held_out is None:
-        save(out / "best.safetensors", model, task, c, task.steps, score)
+    if run.weights is None:
+        checkpoints.save_best(model.state_dict(), about | dict(step=run.step, score=score))
     seconds = time.perf_counter() - started
-    drawn = draw(out)
+    drawn = training.draw(c.folder / "curve.jsonl", c.folder.name)
     if text := task.epilogue(model):
         print(text)
-    print(f"{out}: best.safetensors, curve.jsonl{drawn}")
-    print(f"{task.unit} {task.show(score)} on {c.data}, {c.device}, {task.steps:,} steps in {seconds:.1f} s")
+    if run.skipped:
+        print(f"{run.skipped:,} steps were skipped: their gradients held inf or nan")
+    print(f"{c.folder}: best.safetensors, curve.jsonl{drawn}")
+    made = f"{run.step - first:,} steps in {seconds:.1f} s"
+    print(f"{task.unit} {task.show(score)} on {c.data}, {c.device}, {made}")
     return score
 
 
-def save(path: Path, model: nn.Module, task: Any, c: Config, step: int, score: float) -> None:
-    """The weights, and what is needed to make the model again: its configuration and its alphabet."""
-    meta: dict[str, Any] = dict(
-        model=c.model, data=c.data, step=step, score=score, config=dataclasses.asdict(c)
+def gradient(task: Any, model: nn.Module, window: list[Any]) -> mg.Tensor:
+    """The mean loss of a window of batches, its gradient added to the parameters'."""
+    if len(window) > 1:
+        return training.accumulate(
+            window, lambda batch: task.loss(model, batch, "sum"), lambda batch: batch[1].numel()
+        )
+    loss = task.loss(model, window[0])
+    loss.backward()
+    return loss
+
+
+def stop(run: Progress, checkpoints: training.Checkpoints, mean: float) -> NoReturn:
+    """A run whose loss is inf or nan does not come back."""
+    steps = checkpoints.steps()
+    sound = f"the last sound checkpoint is {checkpoints.path(steps[-1])}" if steps else "no checkpoint yet"
+    print(
+        f"train.py: the loss is {mean} at step {run.step:,}, and {run.skipped:,} steps were skipped for "
+        f"gradients with inf or nan; a smaller --lr, a --warmup or a --clip may help; {sound}",
+        file=sys.stderr,
     )
-    if isinstance(task, Language):
-        meta |= dict(tokenizer=task.tokenizer.to_json(), gpt=dataclasses.asdict(model.config))
-    checkpoint.save(path, model.state_dict(), meta)
-
-
-def draw(out: Path) -> str:
-    """The learning curves as a picture, if matplotlib is there."""
-    try:
-        import matplotlib
-    except ImportError:
-        return " (matplotlib would draw it)"
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    rows = [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
-    if not rows:  # a run shorter than --log-every
-        return ""
-    titles = dict(loss="training loss", score="held-out score")
-    shown = [key for key in titles if any(key in row for row in rows)]
-    size = (4.5 * len(shown), 3.2)
-    figure, panels = pyplot.subplots(1, len(shown), figsize=size, layout="constrained", squeeze=False)
-    for axes, key in zip(panels[0], shown, strict=True):
-        points = [(row["step"], row[key]) for row in rows if key in row]
-        axes.plot(*zip(*points, strict=True), marker="o" if key == "score" else None, markersize=3)
-        axes.set(xlabel="step", title=titles[key])
-        axes.grid(alpha=0.3)
-    figure.suptitle(out.name)
-    figure.savefig(out / "curve.png", dpi=120)
-    pyplot.close(figure)
-    return ", curve.png"
+    raise SystemExit(1)
 
 
 def main(argv: list[str] | None = None) -> list[float]:
-    return [train(c) for c in configurations(argv)]
+    """The scores of the runs that the command line asks for."""
+    scores: list[float] = []
+    with training.Interrupt() as asked:
+        for c, found in runs(argv):
+            if asked.signal:
+                asked.leave(f"train.py: stopped by {asked.signal.name} before {c.model}")
+            scores.append(train(c, found, asked))
+    return scores
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,9 @@ def save(path: str | os.PathLike, tensors: Mapping[str, Any], meta: Mapping[str,
     header = {"format": FORMAT, "meta": text, "sha256": _digest(text, arrays)}
     content = serialize(data, header)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -68,6 +68,8 @@ def load(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():  # a folder, a pipe, a device without an end
+            raise CheckpointError(f"{path}: {'a directory' if path.is_dir() else 'something'}, not a file")
         content = path.read_bytes()
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such checkpoint") from None
@@ -77,8 +79,9 @@ def load(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
         entries = deserialize(content)
         length = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: truncated, or no safetensors file ({error})") from None
+    del content  # the entries are copies
     if header.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: a safetensors file of something else (format {header.get('format')!r})"
@@ -90,11 +93,17 @@ def load(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 f"{path}: {name!r} is of type {entry['dtype']}, which minigrad does not have"
             )
         dtype = bfloat16.numpy if entry["dtype"] == "BF16" else np.dtype(_NUMPY[entry["dtype"]])
-        arrays[name] = np.frombuffer(bytearray(entry["data"]), dtype).reshape(entry["shape"])
+        arrays[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
     text = header.get("meta", "")
     if _digest(text, arrays) != header.get("sha256"):
         raise CheckpointError(f"{path}: damaged, its SHA-256 does not fit; take an earlier checkpoint")
-    return {name: Tensor(a) for name, a in arrays.items()}, json.loads(text)
+    try:
+        meta = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its JSON cannot be read ({error})") from None
+    if not isinstance(meta, dict):
+        raise CheckpointError(f"{path}: its JSON is a {type(meta).__name__}, not an object")
+    return {name: Tensor(a) for name, a in arrays.items()}, meta
 
 
 _NUMPY = dict(

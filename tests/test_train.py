@@ -11,6 +11,7 @@ import pytest
 import minigrad as mg
 import train
 from minigrad import checkpoint
+from minigrad.optim.schedule import SCHEDULES
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,13 +45,13 @@ def test_a_short_run_already_reads_digits(tmp_path, capsys):
     assert last.startswith(f"test accuracy {100 * score:.2f} %") and "cpu" in last and last.endswith(" s")
 
 
-@pytest.mark.parametrize("optimizer", sorted(train.OPTIMIZERS))
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_every_optimizer_of_the_command_line_learns(tmp_path, optimizer):
     lr = "0.1" if optimizer == "sgd" else "0.002"
     assert score_of(tmp_path, "--model", "mlp", "--epochs", "8", "--optimizer", optimizer, "--lr", lr) > 0.8
 
 
-@pytest.mark.parametrize("schedule", sorted(train.SCHEDULES))
+@pytest.mark.parametrize("schedule", sorted(SCHEDULES))
 def test_every_schedule_of_the_command_line_learns(tmp_path, schedule):
     options = ["--epochs", "8", "--lr", "0.003", "--warmup", "0.1"]
     assert score_of(tmp_path, "--model", "mlp", "--schedule", schedule, *options) > 0.8
@@ -102,7 +103,7 @@ def test_a_run_can_start_from_weights_and_freeze_layers(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["--optimizer", "adm"], "invalid choice: 'adm'"),
+        (["--optimizer", "adm"], "there is no optimizer 'adm'; there are ada"),
         (["--learning-rate", "1"], "unrecognized arguments: --learning-rate"),
         (["--lr", "-1"], "-1 is not a positive number"),
         (["--lr", "nan"], "nan is not a positive number"),
