@@ -179,14 +179,19 @@ class Optimizer:
             if changed is not None:
                 args, kwargs = changed
                 closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-        loss = None
-        if closure is not None:
-            with enable_grad():
-                loss = closure()
+        loss = self.evaluate(closure)
         self.update()
         for hook in list(self.after.values()):
             hook(self, args, kwargs)
         return loss
+
+    def evaluate(self, closure: Callable[[], Any] | None) -> Any:
+        """What closure() returns, the loss; None without one. A rule that wants gradients elsewhere, as
+        Nesterov's, moves the parameters here."""
+        if closure is None:
+            return None
+        with enable_grad():
+            return closure()
 
     def update(self) -> None:
         """The launches of a step. All that may raise comes before the first: an error changes nothing."""
