@@ -4,7 +4,7 @@
 `python -m minigrad.optim` prints it.
 """
 
-from . import swa_utils
+from . import lr_scheduler, swa_utils
 from .adam import Adam, AdamW, AMSGrad
 from .adan import Adan
 from .ademamix import AdEMAMix
@@ -29,6 +29,7 @@ __all__ = [
     "Optimizer",
     "SGD",
     "SGDW",
+    "lr_scheduler",
     "param_groups",
     "swa_utils",
     "zoo",

@@ -22,7 +22,7 @@ def triangle(t: float, up: float, down: float) -> tuple[int, float]:
     return cycle, (x / ratio if x <= ratio else (x - 1) / (ratio - 1))
 
 
-MODES: dict[str, Callable[[int, float, float], float]] = {
+MODES: dict[str, Callable[[float, float, float], float]] = {
     "triangular": lambda cycle, t, gamma: 1.0,
     "triangular2": lambda cycle, t, gamma: 0.5 ** (cycle - 1),
     "exp_range": lambda cycle, t, gamma: gamma**t,

@@ -51,7 +51,7 @@ def named(
     initial: float = 0.0,
     **options: Any,
 ) -> Schedule:
-    """SCHEDULES[name] over `steps` optimizer steps in all; the first `warm` lead up to where the shape begins.
+    """SCHEDULES[name] over `steps` optimizer steps in all; the first `warm` lead to where the shape begins.
 
     offset and initial are warmup's. ValueError for an unknown name, an option that the shape does not have, a
     warm-up that is not shorter than the run, and what the shape itself refuses.
