@@ -68,3 +68,23 @@ CLIP_NORM = Elementwise(
 CLIP_VALUE = Elementwise(
     "clip_value", "S g", "S clipped", scalars="bound", body="clipped = min(max(T(g), -bound), bound);"
 )
+
+# g <- g min(1, clip max(|p|, eps) / |g|), norms of each row; a row whose norm is not finite stays as it is
+# [Brock, De, Smith & Simonyan 2021, eq. 3]
+CLIP_ADAPTIVE = Rows(
+    "clip_adaptive",
+    "S g, S p",
+    "S clipped",
+    scalars="clip eps",
+    body="""
+    T most_g = max(abs(T(g)));
+    T most_p = max(abs(T(p)));
+    T a = T(g) * (T(1) / max(most_g, T(1e-30)));
+    T b = T(p) * (T(1) / max(most_p, T(1e-30)));
+    T norm_g = most_g * sqrt(sum(a * a));
+    T norm_p = most_p * sqrt(sum(b * b));
+    T limit = clip * max(norm_p, eps);
+    T by = limit / max(norm_g, T(1e-30));
+    clipped = norm_g > limit && isfinite(norm_g) ? T(g) * by : T(g);
+""",
+)

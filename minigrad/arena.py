@@ -12,7 +12,8 @@ once: a graph that needs any of them refuses to go on after it.
 
 A parameter stays where its first optimizer put it. A second optimizer over the same parameters works in the
 same memory, by contiguous runs. Moving parameters to another device or dtype builds a new arena of them, with
-their gradients and the state of every optimizer.
+their gradients and the state of every optimizer. Under autocast an arena has a shadow: all its parameters in
+a half type, renewed by one launch a step.
 
 What shared a parameter's memory before it moved in (a detached copy, a state_dict, a NumPy array) keeps the
 old memory, and shows no further change: make the optimizer first.
@@ -27,7 +28,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from . import backend
-from .backend import SILENT, Array, device, hush, unhush
+from .backend import SILENT, Array, device, empty, hush, unhush
 from .slot import vacant
 from .tensor import Tensor
 
@@ -52,6 +53,7 @@ class Arena:
         self.gradient = backend.full((self.size,), 0, numpy_dtype, where)
         self.states: WeakKeyDictionary[Any, dict[str, Array]] = WeakKeyDictionary()  # optimizer -> its slots
         self.version = [max(p.version[0] for p in params)]
+        self.shadows: dict[np.dtype, Shadow] = {}  # the parameters in half types, for autocast
         token = hush(SILENT)  # a narrower dtype overflows to infinity, as in PyTorch
         try:
             for p, offset, stop in zip(params, [0, *stops], stops, strict=False):
@@ -82,6 +84,37 @@ class Arena:
             kind = np.float64 if self.dtype == np.float64 else np.float32
             buffers[name] = backend.full((self.size,), 0, np.dtype(kind), self.device)
         return buffers[name]
+
+    def in_type(self, p: Tensor, numpy_dtype: np.dtype) -> tuple[Array, list]:
+        """A parameter's values in a half type, and their version: a view of the shadow.
+
+        The first that asks after a change of any parameter has all of them cast, by one launch.
+        """
+        shadow = self.shadows.get(numpy_dtype)
+        if shadow is None:
+            shadow = self.shadows[numpy_dtype] = Shadow(empty((self.size,), numpy_dtype, self.device))
+        if shadow.seen != self.version[0]:
+            token = hush(SILENT)  # what the half type cannot hold is infinity
+            try:
+                shadow.array[...] = self.array
+            finally:
+                unhush(token)
+            shadow.seen = self.version[0]
+            shadow.version[0] += 1
+        return cut(shadow.array, p.offset, p.array.shape), shadow.version
+
+
+class Shadow:
+    """The parameters of an arena in another type, at the same offsets.
+
+    seen is the version of the parameters that it shows; version counts how often it was renewed: a graph that
+    was made with older values refuses to go on.
+    """
+
+    __slots__ = ("array", "seen", "version")
+
+    def __init__(self, array: Array):
+        self.array, self.seen, self.version = array, -1, [0]
 
 
 def house(params: Iterable[Tensor]) -> None:

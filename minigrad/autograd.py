@@ -247,7 +247,7 @@ def _run(
     start.saved, start.hooks, start.out = (), None, None
     pending[start] = seeds[0]
     heap = [(-start.born, start)]  # youngest first; births are unique, so nodes are never compared
-    token, before, mode.enabled = hush(SILENT), mode.enabled, create_graph
+    token, before = hush(SILENT), mode.begin_backward(create_graph)
     try:
         while heap:
             node = heappop(heap)[1]
@@ -301,7 +301,7 @@ def _run(
                 asked[leaf] = g
         return [] if asked is None else separate([asked[t.node or t] for t in targets or ()], seeds)
     finally:
-        mode.enabled = before
+        mode.restore(before)
         unhush(token)
 
 
@@ -389,7 +389,7 @@ def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
         else:
             leaf.grad.array += g.array
             leaf.grad.touch()
-    elif leaf.slot is None:
-        leaf.grad = Tensor(g.array.copy())  # g may be held by others too
     else:
         leaf.grad = filled(leaf, g)
+    if mode.scaled:
+        leaf.grad.scaled = True  # until GradScaler.unscale_

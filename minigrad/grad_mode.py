@@ -1,4 +1,8 @@
-"""Recording or not: `no_grad`, `enable_grad`, `set_grad_enabled`, as in PyTorch; one switch a thread."""
+"""Recording or not: `no_grad`, `enable_grad`, `set_grad_enabled`, as in PyTorch; one switch a thread.
+
+Beside it stand the thread's other modes: what autocast has set (public/autocast.py), and whether the backward
+pass that is going on started from a loss that a GradScaler scaled.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,17 @@ from typing import Any
 
 class _Mode(threading.local):
     enabled = True
+    casting: Any = None  # an autocast.Casting, where autocast is on
+    scaled = False  # the gradients that this pass gives are those of a scaled loss
+
+    def begin_backward(self, create_graph: bool) -> tuple:
+        """The modes of a backward pass: recorded only with create_graph, never cast. Returns those before."""
+        before = self.enabled, self.casting, self.scaled
+        self.enabled, self.casting = create_graph, None
+        return before
+
+    def restore(self, before: tuple) -> None:
+        self.enabled, self.casting, self.scaled = before
 
 
 mode = _Mode()

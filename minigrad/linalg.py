@@ -14,6 +14,7 @@ import numpy as np
 from . import ops
 from .backend import float32, float64, xp_of
 from .ops.linalg import eigh_shapes, lower, part, qr_shapes, svd_shapes
+from .public.autocast import listed
 from .public.dims import check_tensor, one_dim
 from .public.norms import vector_norm
 from .public.products import check_inner, check_product, matmul, multi_dot
@@ -207,6 +208,7 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
     return A if square is None else ops.matmul(square, A) if n % 2 else square
 
 
+@listed
 def matrix_norm(
     A: Tensor, ord: Any = "fro", dim: tuple[int, int] = (-2, -1), keepdim: bool = False, *, dtype: Any = None
 ) -> Tensor:
@@ -237,6 +239,7 @@ def matrix_norm(
     return y
 
 
+@listed
 def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """A vector norm of one dim, a matrix norm of two; without ord the 2-norm of all elements, or over dim."""
     check_tensor("norm", A)

@@ -28,11 +28,16 @@ def vacant(leaf: Tensor) -> Tensor:
 
 
 def filled(leaf: Tensor, g: Tensor) -> Tensor:
-    """The slot with the gradient g in it, which may have been written there already."""
-    if g.array is not leaf.slot.array:  # type: ignore[union-attr]
+    """The slot with the gradient g in it, which may have been written there already; without one, a copy."""
+    if leaf.slot is None:
+        return Tensor(g.array.copy())  # g may be held by others too
+    if g.array is not leaf.slot.array:
         vacant(leaf).array[...] = g.array
-    leaf.slot.touch()  # type: ignore[union-attr]
-    return leaf.slot  # type: ignore[return-value]
+    slot = leaf.slot
+    slot.touch()
+    if slot.scaled:  # what lay here before was
+        slot.scaled = False
+    return slot
 
 
 def once(edges: tuple, places: list) -> list:

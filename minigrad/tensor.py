@@ -48,7 +48,7 @@ class Tensor:
     arena: Any = None  # of a parameter that an optimizer trains: the buffer that holds it,
     offset = stop = 0  # from where to where in that (pads included),
     slot: Tensor | None = None  # and where its gradient goes
-    is_view = False
+    is_view = scaled = False  # scaled: a gradient of a loss that a GradScaler scaled
     __array_priority__ = 1000  # numpy_array * tensor is our business
 
     if TYPE_CHECKING:  # methods attached by the public face

@@ -7,7 +7,7 @@ is loaded with minigrad.nn, from its own modules.
 
 from .arithmetic import add, div, div_floor, div_trunc, fmod, mul, neg, remainder, sub
 from .binary import atan2, copysign, heaviside, hypot, lerp, logaddexp, logaddexp2, xlogy
-from .cast import cast, clone, move
+from .cast import cast, clone, move, stand_in
 from .index import embed, extreme_at, getitem, put, setitem, sum_at, take
 from .join import cat, stack
 from .linalg import cholesky, cofactor, det, eigh, inv, logabsdet, pinv, qr, solve, svd

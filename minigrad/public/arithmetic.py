@@ -10,6 +10,7 @@ import numpy as np
 from .. import ops
 from ..backend import as_dtype, bool_, float64, on_device
 from ..tensor import Tensor
+from .autocast import where_listed, without
 from .promote import (
     dtype_of_number,
     floating_operands,
@@ -231,6 +232,8 @@ def operator(name: str, fast: Callable, general: Callable, symbol: str) -> None:
     Two tensors of one dtype go straight to the operation `fast`, and so does a floating tensor with a number.
     """
 
+    plain = without(general)
+
     def forward(self: Tensor, other: Any) -> Tensor:
         kind = self.array.dtype
         if isinstance(other, Tensor):
@@ -247,11 +250,11 @@ def operator(name: str, fast: Callable, general: Callable, symbol: str) -> None:
         return general(other, self)
 
     def changing(self: Tensor, other: Any) -> Tensor:
-        return self.changed(general(alias_of(self), other), f"{symbol}=")
+        return self.changed(plain(alias_of(self), other), f"{symbol}=")
 
     for method_name, function in (("", forward), ("r", reflected), ("i", changing)):
         function.__name__ = f"__{method_name}{name}__"
-        setattr(Tensor, function.__name__, function)
+        setattr(Tensor, function.__name__, where_listed(function))
 
 
 def _is_float(a: Any, b: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import ops
 from ..tensor import Tensor
+from .autocast import listed
 from .dims import all_dims
 from .extremes import not_empty
 from .reductions import floating, in_float32
@@ -50,6 +51,7 @@ def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, 
     return p_norm("norm", input, 2 if p is None or p == "fro" else p, axes, keepdim)
 
 
+@listed
 def vector_norm(
     x: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Tensor:

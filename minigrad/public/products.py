@@ -16,6 +16,7 @@ from .. import ops
 from ..backend import xp_of
 from ..tensor import Tensor
 from .arithmetic import scaled
+from .autocast import listed
 from .dims import check_tensor, one_dim
 from .promote import same_device
 from .register import EXPORTS, alias, in_place, method, public
@@ -92,8 +93,8 @@ def _rat(self: Tensor, other: Any) -> Tensor:
     return matmul(other, self)
 
 
-Tensor.__matmul__ = _at
-Tensor.__rmatmul__ = _rat
+Tensor.__matmul__ = listed(_at, "__matmul__")
+Tensor.__rmatmul__ = listed(_rat, "__rmatmul__")
 
 
 @public
@@ -254,6 +255,7 @@ for _function in (addmm, addmv, addr, baddbmm, addbmm):
 # ------------------------------------------------------------------------------------------- further products
 
 
+@listed
 def multi_dot(tensors: Any) -> Tensor:
     """The product of two or more matrices, in the order of least work; the first and last may be vectors."""
     matrices = list(tensors)
@@ -326,6 +328,7 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     return linalg_cross(input, other, dim=dim)
 
 
+@listed
 def linalg_cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
     """The cross product of vectors along dim, which has size 3; the other dims broadcast."""
     check_tensor("cross", input, other)

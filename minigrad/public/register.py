@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from ..tensor import Tensor
+from .autocast import where_listed, without
 
 EXPORTS: dict[str, Any] = {}
 
 
 def public(function: Callable) -> Callable:
-    """Show the function as `minigrad.<its name>`."""
+    """Show the function as `minigrad.<its name>`; autocast may cast what it is given."""
+    function = where_listed(function)
     EXPORTS[function.__name__] = named(function)
     return function
 
@@ -24,6 +26,7 @@ def named(function: Callable) -> Callable:
 
 def method(function: Callable) -> Callable:
     """Make the function, whose first parameter is the tensor, a method of Tensor under its own name."""
+    function = where_listed(function)
     setattr(Tensor, function.__name__, named(function))
     return function
 
@@ -50,7 +53,7 @@ def alias_of(x: Tensor) -> Tensor:
 
 def in_place(function: Callable, name: str | None = None) -> None:
     """Give Tensor the method `name_`, which computes function(self, ...) and takes the result over."""
-    name = name or function.__name__
+    name, function = name or function.__name__, without(function)
 
     def changing(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return self.changed(function(alias_of(self), *args, **kwargs), f"{name}_")

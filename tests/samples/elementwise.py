@@ -241,10 +241,16 @@ def on_the_host(m, x):
     return m.ops.move(x, m.device("cpu"))
 
 
+def cast_before(m, x):
+    """A tensor whose values in another type, here its own, are at hand: autocast's view of a parameter."""
+    return m.ops.stand_in(x, x.array)
+
+
 # numerical differentiation takes steps of 1e-6: float32 must resolve them
 small = within(-1e-3, 1e-3)
 SAMPLES += [
     Sample("move", on_the_host, normal(2, 3), reference=lambda torch, x: x.clone()),
+    Sample("stand_in", cast_before, normal(2, 3), reference=lambda torch, x: x.clone()),
     Sample("copy_", lambda m, x, y: x.clone().copy_(y) * x, normal(2, 3), normal(3)),
     Sample("fill_", lambda m, x, y: (x * 2).fill_(y) * x, normal(2, 3), normal()),
     Sample("zero_", lambda m, x: (x * 2).zero_() + x, normal(2, 3)),

@@ -8,6 +8,7 @@ from typing import Any
 from ... import ops
 from ...ops import activations
 from ...public import distribution
+from ...public.autocast import listed
 from ...public.dims import one_dim
 from ...public.register import alias_of
 from ...tensor import Tensor
@@ -46,6 +47,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     return _pointwise("leaky_relu", activations.leaky_relu, input, (float(negative_slope),), inplace)
 
 
+@listed
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """x for x > 0, else weight x: one weight, or one for each channel (dim 1)."""
     x, w = floating("prelu", input), floating("prelu", weight)
@@ -95,6 +97,7 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
     return _pointwise("mish", activations.mish, input, (), inplace)
 
 
+@listed
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + e^(beta x)) / beta, and x itself where beta x > threshold"""
     return _pointwise("softplus", activations.softplus, input, (float(beta), float(threshold)))
@@ -180,16 +183,19 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     return a * ops.sigmoid(b)
 
 
+@listed
 def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
     """e^x / sum(e^x) along dim; computed in dtype if given"""
     return distribution.softmax(input, _given("softmax", dim), dtype)
 
 
+@listed
 def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
     """softmax(-x)"""
     return distribution.softmax(-input, _given("softmin", dim), dtype)
 
 
+@listed
 def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
     """x - log(sum(e^x)) along dim; computed in dtype if given"""
     return distribution.log_softmax(input, _given("log_softmax", dim), dtype)

@@ -14,6 +14,7 @@ import numpy as np
 from ... import ops
 from ...backend import xp_of
 from ...ops import attention
+from ...public.autocast import listed
 from ...public.promote import same_device
 from ...tensor import Tensor
 from .activation import floating
@@ -85,6 +86,7 @@ def attend(
     return attention.mix(weights, value), weights
 
 
+@listed
 def scaled_dot_product_attention(
     query: Tensor,
     key: Tensor,
@@ -153,6 +155,7 @@ def _split_heads(mask: Any, groups: int, heads: int) -> Any:
     return mask.reshape(*lead, *((1, 1) if h == 1 else (groups, heads // groups)), rows, columns)
 
 
+@listed
 def packed_attention(
     qkv: Tensor,
     num_heads: int,

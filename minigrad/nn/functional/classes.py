@@ -12,6 +12,7 @@ from ...backend import on_device, xp_of
 from ...ops.classes import class_weights, index_targets
 from ...ops.classes import cross_entropy as fused
 from ...ops.layers import log_softmax
+from ...public.autocast import listed
 from ...public.promote import same_device
 from ...tensor import Tensor
 from .activation import floating
@@ -95,6 +96,7 @@ def _rows(input: Tensor) -> Tensor:
     return ops.permute(input, (0, *range(2, ndim), 1)).reshape(-1, input.array.shape[1])
 
 
+@listed
 def nll_loss(
     input: Tensor,
     target: Tensor,
@@ -120,6 +122,7 @@ def nll_loss(
     return loss.sum() if reduction == "sum" else loss.reshape(target.array.shape)
 
 
+@listed
 def cross_entropy(
     input: Tensor,
     target: Tensor,

@@ -14,6 +14,7 @@ from kernels.windows import Windows
 from ... import ops
 from ...ops import conv as directions
 from ...ops import pool
+from ...public.autocast import listed
 from ...tensor import Tensor
 from .linear import ACTIVATIONS
 from .windows import Sizes, fixed, image, like_input, numbers, reach, windows
@@ -112,6 +113,7 @@ def _convolution(
     return y if activation is None else ACTIVATIONS[activation](y)
 
 
+@listed
 def conv1d(
     input: Tensor,
     weight: Tensor,
@@ -127,6 +129,7 @@ def conv1d(
     return _convolution("conv1d", 1, input, weight, bias, stride, padding, dilation, groups, activation)
 
 
+@listed
 def conv2d(
     input: Tensor,
     weight: Tensor,
@@ -192,6 +195,7 @@ def _transposed(
     return like_input(y, input, dims)
 
 
+@listed
 def conv_transpose1d(
     input: Tensor,
     weight: Tensor,
@@ -208,6 +212,7 @@ def conv_transpose1d(
     )
 
 
+@listed
 def conv_transpose2d(
     input: Tensor,
     weight: Tensor,

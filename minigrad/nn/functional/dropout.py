@@ -14,6 +14,7 @@ import numpy as np
 from ... import random
 from ...backend import device_of, to_device
 from ...ops import fused, layers
+from ...public.autocast import listed
 from ...tensor import Tensor
 from .activation import floating
 
@@ -43,6 +44,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     return _drop(x, p) if training and p else x
 
 
+@listed
 def dropout_add(input: Tensor, residual: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     """residual + dropout(input, p): one launch"""
     check_rate("dropout_add", p, False)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
+
 from ...ops import fused, layers, linear_product
+from ...public.autocast import listed
 from ...tensor import Tensor
 from . import activation as functions
 
@@ -15,6 +18,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+@listed
 def linear(
     input: Tensor,
     weight: Tensor,
@@ -27,7 +31,8 @@ def linear(
 
     activation is None or one of ACTIVATIONS. "relu", "gelu" and "gelu_tanh" are fused: the bias and the
     function are one launch on the product, backward its gradient and the bias's are one. The others are a
-    launch of their own. So is the residual, unless it comes with a bias and no activation: one for both.
+    launch of their own. So is the residual, unless it comes with a bias and no activation: one for both. A
+    float32 residual may meet a product in half precision, as under autocast; the sum is float32.
     """
     x, w = input.array, weight.array
     b = None if bias is None else bias.array
@@ -57,15 +62,17 @@ def _residual(
     shape = (*input.array.shape[:-1], weight.array.shape[0])
     if residual.array.shape != shape:
         raise ValueError(f"linear: residual {list(residual.shape)}; it has the output's shape {list(shape)}")
-    if residual.array.dtype != weight.array.dtype:
+    mixed = residual.array.dtype != weight.array.dtype
+    if mixed and (weight.dtype.itemsize != 2 or residual.array.dtype != np.float32):
         raise TypeError(
             f"linear: residual {residual.dtype.name}, weight {weight.dtype.name}; cast with .to(dtype)"
         )
-    if bias is None or activation is not None:
+    if bias is None or activation is not None or mixed:
         return linear(input, weight, bias, activation=activation) + residual
     return fused.linear_residual(input, weight, bias, residual)
 
 
+@listed
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y_o = x1 W_o x2 + b_o: (..., in1), (..., in2), (out, in1, in2), (out) -> (..., out)"""
     x1, x2, w = input1.array, input2.array, weight.array

@@ -13,6 +13,7 @@ from ... import ops
 from ...backend import device_of, on_device
 from ...backend import full as full_array
 from ...ops import activations
+from ...public.autocast import listed
 from ...public.broadcasting import broadcast_shapes
 from ...tensor import Tensor
 from .activation import floating
@@ -70,7 +71,7 @@ def difference(name: str, input: Tensor, target: Tensor) -> Tensor:
         fit(name, input=input, target=target)
         warnings.warn(
             f"{name}: input {list(input.shape)} and target {list(target.shape)} differ and will be broadcast",
-            stacklevel=3,
+            stacklevel=4,
         )
     return input - target
 
@@ -78,6 +79,7 @@ def difference(name: str, input: Tensor, target: Tensor) -> Tensor:
 # ---------------------------------------------------------------------------------------- regression
 
 
+@listed
 def mse_loss(
     input: Tensor,
     target: Tensor,
@@ -92,6 +94,7 @@ def mse_loss(
     return weighted("mse_loss", d * d, weight, reduction)
 
 
+@listed
 def l1_loss(
     input: Tensor,
     target: Tensor,
@@ -105,6 +108,7 @@ def l1_loss(
     return weighted("l1_loss", ops.abs(difference("l1_loss", input, target)), weight, reduction)
 
 
+@listed
 def smooth_l1_loss(
     input: Tensor,
     target: Tensor,
@@ -123,6 +127,7 @@ def smooth_l1_loss(
     return reduced(loss, reduction)
 
 
+@listed
 def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
 ) -> Tensor:
@@ -141,6 +146,7 @@ def huber_loss(
     return weighted("huber_loss", loss, weight, "none").mean()
 
 
+@listed
 def poisson_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -164,6 +170,7 @@ def poisson_nll_loss(
     return reduced(loss, reduction)
 
 
+@listed
 def gaussian_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -214,6 +221,7 @@ def _same_shape(name: str, input: Tensor, target: Tensor) -> None:
         )
 
 
+@listed
 def binary_cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -237,6 +245,7 @@ def binary_cross_entropy(
     return reduced(loss if weight is None else loss * weight, reduction)
 
 
+@listed
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -258,6 +267,7 @@ def binary_cross_entropy_with_logits(
     return reduced(loss if weight is None else loss * weight, reduction)
 
 
+@listed
 def soft_margin_loss(
     input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
 ) -> Tensor:
@@ -267,6 +277,7 @@ def soft_margin_loss(
     return reduced(-activations.log_sigmoid(floating("soft_margin_loss", target * input), ()), reduction)
 
 
+@listed
 def multilabel_soft_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -286,6 +297,7 @@ def multilabel_soft_margin_loss(
 # ---------------------------------------------------------------------------------------- distributions
 
 
+@listed
 def kl_div(
     input: Tensor,
     target: Tensor,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ... import ops
+from ...public.autocast import listed
 from ...public.broadcasting import broadcast_tensors
 from ...public.dims import one_dim
 from ...tensor import Tensor
@@ -25,6 +26,7 @@ def _floor_straight(x: Tensor, low: float) -> Tensor:
 # -------------------------------------------------------------------------------------------- distances
 
 
+@listed
 def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
@@ -32,6 +34,7 @@ def pairwise_distance(
     return (x1 - x2 + eps).norm(p, -1, keepdim)
 
 
+@listed
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """x1 . x2 / (max(||x1||, eps) max(||x2||, eps)) along dim, of x1 and x2 broadcast to each other"""
     if x1.array.shape != x2.array.shape:
@@ -41,6 +44,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     return product.sum(one_dim("cosine_similarity", dim, product.array.ndim))
 
 
+@listed
 def normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: None = None) -> Tensor:
     """x / max(||x||_p, eps) along dim"""
     if out is not None:
@@ -51,6 +55,7 @@ def normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, o
 # ----------------------------------------------------------------------------------------------- losses
 
 
+@listed
 def margin_ranking_loss(
     input1: Tensor,
     input2: Tensor,
@@ -68,6 +73,7 @@ def margin_ranking_loss(
     return reduced(_floor(-target * (input1 - input2) + float(margin), 0), reduction)
 
 
+@listed
 def hinge_embedding_loss(
     input: Tensor,
     target: Tensor,
@@ -83,6 +89,7 @@ def hinge_embedding_loss(
     return reduced(loss, reduction)
 
 
+@listed
 def cosine_embedding_loss(
     input1: Tensor,
     input2: Tensor,
@@ -106,6 +113,7 @@ def cosine_embedding_loss(
     )
 
 
+@listed
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,

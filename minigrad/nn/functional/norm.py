@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ...ops import normalization
+from ...public.autocast import listed
 from ...public.promote import cast
 from ...tensor import Tensor
 from .activation import floating
@@ -81,6 +82,7 @@ def _back(y: Tensor, input: Tensor) -> Tensor:
     return y if y.array.dtype == input.array.dtype else cast(y, input.dtype)
 
 
+@listed
 def layer_norm(
     input: Tensor,
     normalized_shape: Any,
@@ -96,6 +98,7 @@ def layer_norm(
     return _back(normalization.layer_norm(x, w, b, float(eps)), input)
 
 
+@listed
 def rms_norm(
     input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
@@ -174,6 +177,7 @@ def _by_group(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None
     return y if bias is None else y + bias.reshape(beside)
 
 
+@listed
 def group_norm(
     input: Tensor,
     num_groups: int,

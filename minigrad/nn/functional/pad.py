@@ -14,6 +14,7 @@ from ... import ops
 from ...backend import device_of, to_device
 from ...ops import pad as padding
 from ...ops import pool
+from ...public.autocast import listed
 from ...public.promote import scalar, tensor_of
 from ...tensor import Tensor
 from .activation import floating
@@ -90,6 +91,7 @@ def _nearest(size: int, out: int, factor: float | None, exact: bool, device: Any
     return to_device(index, device), repeated
 
 
+@listed
 def interpolate(
     input: Tensor,
     size: int | Sequence[int] | None = None,

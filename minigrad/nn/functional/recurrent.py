@@ -9,9 +9,11 @@ in order: weight_ih (gates H, I), weight_hh (gates H, H), and bias_ih, bias_hh (
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from ... import ops
 from ...ops import recurrent
+from ...public.autocast import listed
 from ...public.promote import same_device
 from ...tensor import Tensor
 from .activation import floating
@@ -39,6 +41,7 @@ def _direction(
     return y, (y[0 if reverse else y.array.shape[0] - 1],)
 
 
+@partial(listed, name="recurrent_layers")
 def run(
     kind: str,
     input: Tensor,
@@ -120,6 +123,7 @@ def _cell(
     return _direction(kind, input[None], hx, params, False)[1]
 
 
+@listed
 def rnn_tanh_cell(
     input: Tensor,
     hx: Tensor,
@@ -132,6 +136,7 @@ def rnn_tanh_cell(
     return _cell("rnn_tanh", input, [hx], w_ih, w_hh, b_ih, b_hh)[0]
 
 
+@listed
 def rnn_relu_cell(
     input: Tensor,
     hx: Tensor,
@@ -144,6 +149,7 @@ def rnn_relu_cell(
     return _cell("rnn_relu", input, [hx], w_ih, w_hh, b_ih, b_hh)[0]
 
 
+@listed
 def lstm_cell(
     input: Tensor,
     hx: Sequence[Tensor],
@@ -157,6 +163,7 @@ def lstm_cell(
     return h, c
 
 
+@listed
 def gru_cell(
     input: Tensor,
     hx: Tensor,

@@ -1,10 +1,11 @@
-"""CUDA devices, with the names of torch.cuda."""
+"""CUDA devices, with the names of torch.cuda; `cuda.amp` is minigrad.amp for them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from . import backend
+from .. import backend
+from . import amp
 
 
 def is_available() -> bool:

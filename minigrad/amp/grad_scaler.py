@@ -1,0 +1,366 @@
+"""`GradScaler`: the loss times a scale, so that small gradients do not vanish in float16.
+
+    loss' = scale loss,   g = g' / scale      exact but for what leaves the range: scale is a power of two
+    inf or nan in g': skip the step,  scale <- backoff scale
+    growth_interval good steps in a row:  scale <- growth scale      [Micikevicius et al. 2018, section 3.2]
+
+Scale, count of good steps and the flag found_inf live on the device. Unscaling an optimizer is one launch
+over the arena's gradients, which looks for inf and nan as well, and a small one that makes one flag of it.
+`step` reads that flag: the one host read. A skipped step touches nothing: no parameter, no state, no step
+count, no hook; `skipped` says so, and who counts steps for a schedule leaves that one out.
+
+Which gradients are scaled is known exactly: the backward pass of a scaled loss marks those that it adds to,
+`unscale_` takes the mark away. Clipping refuses marked ones.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from kernels.scaling import FOUND_INF, UNSCALE, UPDATE_SCALE
+
+from .. import ops
+from ..autograd import op
+from ..backend import Array, cuda_is_available, device_of, empty, float16, full, to_device, to_host
+from ..grad_mode import mode
+from ..nn.utils.clip_grad import ROW, blocks, clip_grad_norm_
+from ..ops.constants import constants
+from ..public.promote import cast, result_type
+from ..tensor import Tensor
+
+
+@op
+def scaled(x, scale):
+    """scale x; the gradients that come out of its backward pass are marked as scaled"""
+    return x * scale
+
+
+def _scaled_gradient(g: Tensor, scale: Tensor) -> Tensor:
+    mode.scaled = True  # until this pass ends
+    return ops.mul(g, scale)
+
+
+scaled.vjp(x=_scaled_gradient)
+
+
+class Stage(Enum):
+    """Where an optimizer is between two updates of the scale."""
+
+    READY, UNSCALED, STEPPED = range(3)
+
+
+class _State:
+    """What is known of an optimizer since the last update."""
+
+    def __init__(self) -> None:
+        self.stage = Stage.READY
+        self.found_inf: Array = None  # (1,), on the scale's device: 0 where all gradients are finite
+
+
+class GradScaler:
+    """Dynamic loss scaling, with PyTorch's dynamics.
+
+        scaler.scale(loss).backward();  scaler.step(optimizer, clip=1.0);  scaler.update()
+
+    device           where the scale lives at last is where the first loss is; "cuda" without a GPU disables
+                     the scaler with a warning
+    init_scale       the first scale
+    growth_factor    > 1, after growth_interval good steps in a row
+    backoff_factor   < 1, after a step with inf or nan
+    enabled          False: scale() returns what it gets, step() steps
+
+    skipped          whether the last step() left the optimizer as it was
+    grad_norm        the total norm before clipping, of the last step(clip=) that clipped; a 0-d Tensor
+    """
+
+    def __init__(
+        self,
+        device: str = "cuda",
+        init_scale: float = 2.0**16,
+        growth_factor: float = 2.0,
+        backoff_factor: float = 0.5,
+        growth_interval: int = 2000,
+        enabled: bool = True,
+    ):
+        self._device, self._enabled = str(device).partition(":")[0], bool(enabled)
+        if self._enabled and self._device == "cuda" and not cuda_is_available():
+            warnings.warn(
+                "GradScaler is enabled, but CUDA is not available. Disabling.",
+                stacklevel=2 + (type(self) is not GradScaler),
+            )
+            self._enabled = False
+        if self._enabled and not growth_factor > 1:
+            raise ValueError(f"GradScaler: growth_factor={growth_factor}; it must be > 1")
+        if self._enabled and not backoff_factor < 1:
+            raise ValueError(f"GradScaler: backoff_factor={backoff_factor}; it must be < 1")
+        self._init_scale, self._init_tracker = float(init_scale), 0
+        self._growth_factor, self._backoff_factor = growth_factor, backoff_factor
+        self._growth_interval = growth_interval
+        self._scale: Array = None  # float32 (1,), from the first scale() on
+        self._inverse: Array = None  # 1 / scale
+        self._tracker: Array = None  # float64 (1,): good steps in a row
+        self._states: dict[Any, _State] = {}
+        self.skipped = False
+        self.grad_norm: Tensor | None = None
+
+    # ------------------------------------------------------------------------------------------------ scaling
+
+    def _begin(self, where: Any) -> None:
+        """Put the scale on the device of the first loss."""
+        self._scale = full((1,), self._init_scale, np.dtype("float32"), where)
+        self._inverse = full((1,), _inverse(self._init_scale), np.dtype("float32"), where)
+        self._tracker = full((1,), self._init_tracker, np.dtype("float64"), where)
+
+    def scale(self, outputs: Any) -> Any:
+        """outputs times the scale: a Tensor, or a list, tuple or iterable of them."""
+        if not self._enabled:
+            return outputs
+        if isinstance(outputs, Tensor):
+            if self._scale is None:
+                self._begin(outputs.device)
+            scale = Tensor(to_device(self._scale, outputs.device).reshape(()))
+            d = result_type(outputs, scale)
+            return scaled(cast(outputs, d), cast(scale, d))
+        if isinstance(outputs, Iterable) and not isinstance(outputs, (str, bytes)):
+            found = map(self.scale, outputs)
+            return type(outputs)(found) if isinstance(outputs, (list, tuple)) else found
+        raise ValueError(
+            f"scale: a {type(outputs).__name__}; outputs must be a Tensor or an iterable of Tensors"
+        )
+
+    def _state(self, name: str, optimizer: Any) -> _State:
+        if self._scale is None:
+            raise RuntimeError(
+                f"Attempted {name} but _scale is None: scaler.scale(loss) was not called before; is the loss "
+                "of this iteration scaled?"
+            )
+        return self._states.setdefault(optimizer, _State())
+
+    def unscale_(self, optimizer: Any) -> None:
+        """Divide the optimizer's gradients by the scale, in place: to look at them, or to clip them.
+
+        Once between two updates, after the last backward of a step. Reads nothing back.
+        """
+        if not self._enabled:
+            return
+        state = self._state("unscale_", optimizer)
+        if state.stage is Stage.UNSCALED:
+            raise RuntimeError(
+                "unscale_() has already been called on this optimizer since the last update()."
+            )
+        if state.stage is Stage.STEPPED:
+            raise RuntimeError("unscale_() is being called after step().")
+        params = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if any(p.grad.dtype is float16 for p in params):
+            raise ValueError(
+                "Attempting to unscale FP16 gradients. They have lost already what scaling is to keep: leave "
+                "the parameters in float32, autocast casts them"
+            )
+        state.found_inf = self._unscaled(params)
+        for p in params:
+            p.grad.touch()
+            if p.grad.scaled:
+                p.grad.scaled = False
+        state.stage = Stage.UNSCALED
+
+    def _unscaled(self, params: list[Tensor]) -> Array:
+        """Unscale all gradients, a launch for each contiguous piece; the flag (1,), None without any."""
+        groups: dict[tuple[str, bool], list[Array]] = {}
+        for array, _ in blocks(params):
+            groups.setdefault((str(device_of(array)), array.dtype == np.float64), []).append(array)
+        flags: Array = None
+        for arrays in groups.values():
+            where = device_of(arrays[0])
+            inverse = to_device(self._inverse, where)
+            pieces = [_rows(a) for a in arrays if a.size]
+            bad = empty((max(sum(map(len, pieces)), 1),), np.dtype("float32"), where)
+            if not pieces:
+                bad.fill(0)
+            start = 0
+            for piece in pieces:
+                UNSCALE(piece, inverse, piece, bad[start : start + len(piece)])
+                start += len(piece)
+            for array in arrays:  # what is not contiguous was copied to be rows
+                if not array.flags.c_contiguous:
+                    array[...] = pieces[[a is array for a in arrays if a.size].index(True)].reshape(
+                        array.shape
+                    )
+            found = to_device(FOUND_INF(bad.reshape(1, -1)), device_of(self._scale))
+            flags = found if flags is None else flags + found
+        return flags
+
+    # ----------------------------------------------------------------------------------------------- stepping
+
+    def step(self, optimizer: Any, *args: Any, clip: float | None = None, **kwargs: Any) -> Any:
+        """Unscale (unless unscale_ did), then optimizer.step(...) if all gradients are finite.
+
+        clip     first clip_grad_norm_ the optimizer's gradients to this total norm: unscale, clip, step, in
+                 the only order that is right
+
+        Returns what optimizer.step returns, None for a step that was skipped. Reads the flag: the one wait
+        for the device.
+        """
+        if not self._enabled:
+            self._clip(optimizer, clip)
+            return optimizer.step(*args, **kwargs)
+        if "closure" in kwargs or any(callable(a) for a in args):
+            raise RuntimeError("Closure use is not currently supported if GradScaler is enabled.")
+        state = self._state("step", optimizer)
+        if state.stage is Stage.STEPPED:
+            raise RuntimeError("step() has already been called since the last update().")
+        if state.stage is Stage.READY:
+            self.unscale_(optimizer)
+        if state.found_inf is None:
+            raise RuntimeError(
+                "No inf checks were recorded for this optimizer: none of its parameters has a gradient"
+            )
+        result = None
+        self.skipped = bool(to_host(state.found_inf)[0])
+        if not self.skipped:
+            self._clip(optimizer, clip)
+            result = optimizer.step(*args, **kwargs)
+        state.stage = Stage.STEPPED
+        return result
+
+    def _clip(self, optimizer: Any, clip: float | None) -> None:
+        if clip is not None:
+            params = [p for group in optimizer.param_groups for p in group["params"]]
+            self.grad_norm = clip_grad_norm_(params, clip)
+
+    def update(self, new_scale: Any = None) -> None:
+        """The scale of the next iteration, from what this one found; or new_scale. Reads nothing back.
+
+        At the end of an iteration, after all its optimizers' steps.
+        """
+        if not self._enabled:
+            return
+        if self._scale is None:
+            raise RuntimeError(
+                "Attempted update but _scale is None: scaler.scale(loss) was not called before"
+            )
+        if new_scale is not None:
+            self._set(new_scale)
+        else:
+            flags = [s.found_inf for s in self._states.values() if s.found_inf is not None]
+            if not flags:
+                raise RuntimeError(
+                    "No inf checks were recorded prior to update: call step(optimizer) or unscale_(optimizer)"
+                )
+            found = flags[0]
+            for flag in flags[1:]:
+                found = found + flag
+            numbers = (float(self._growth_factor), float(self._backoff_factor), float(self._growth_interval))
+            scalars = constants(UPDATE_SCALE, self._tracker, numbers)
+            UPDATE_SCALE(found, self._scale, self._inverse, self._tracker, scalars=scalars)
+        self._states = {}
+
+    def _set(self, new_scale: Any) -> None:
+        """Take over a scale: a number, or a Tensor of one element, which is copied."""
+        if isinstance(new_scale, Tensor):
+            if new_scale.array.size != 1 or new_scale.requires_grad or not new_scale.dtype.is_floating_point:
+                raise ValueError(
+                    f"update: new_scale is {new_scale.dtype.name}{list(new_scale.shape)}; it is a float, or "
+                    "a floating Tensor of one element that requires no gradient"
+                )
+            value = to_device(new_scale.array, device_of(self._scale)).reshape(1)
+            self._scale[...] = value
+            self._inverse[...] = np.float64(1) / self._scale.astype(np.float64)
+        else:
+            self._scale.fill(np.float32(new_scale))
+            self._inverse.fill(_inverse(new_scale))
+
+    # -------------------------------------------------------------------------------------------------- state
+
+    def get_scale(self) -> float:
+        """The scale, 1 if disabled. Reads the device."""
+        if not self._enabled:
+            return 1.0
+        return self._init_scale if self._scale is None else float(to_host(self._scale)[0])
+
+    def get_growth_factor(self) -> float:
+        """What the scale grows by."""
+        return self._growth_factor
+
+    def set_growth_factor(self, new_factor: float) -> None:
+        """Set what the scale grows by."""
+        self._growth_factor = new_factor
+
+    def get_backoff_factor(self) -> float:
+        """What the scale shrinks by."""
+        return self._backoff_factor
+
+    def set_backoff_factor(self, new_factor: float) -> None:
+        """Set what the scale shrinks by."""
+        self._backoff_factor = new_factor
+
+    def get_growth_interval(self) -> int:
+        """After how many good steps in a row the scale grows."""
+        return self._growth_interval
+
+    def set_growth_interval(self, new_interval: int) -> None:
+        """Set after how many good steps in a row the scale grows."""
+        self._growth_interval = new_interval
+
+    def _get_growth_tracker(self) -> int:
+        if not self._enabled:
+            return 0
+        return self._init_tracker if self._tracker is None else int(to_host(self._tracker)[0])
+
+    def is_enabled(self) -> bool:
+        """Whether it scales at all."""
+        return self._enabled
+
+    def state_dict(self) -> dict[str, Any]:
+        """Scale, factors, interval and count of good steps, as numbers; {} if disabled. After update()."""
+        if not self._enabled:
+            return {}
+        return {
+            "scale": self.get_scale(),
+            "growth_factor": self._growth_factor,
+            "backoff_factor": self._backoff_factor,
+            "growth_interval": self._growth_interval,
+            "_growth_tracker": self._get_growth_tracker(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a state_dict(), PyTorch's own too; without effect if disabled."""
+        if not self._enabled:
+            return
+        if not state_dict:
+            raise RuntimeError(
+                "The source state dict is empty, possibly because it was saved from a disabled instance of "
+                "GradScaler."
+            )
+        names = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")
+        if missing := [n for n in names if n not in state_dict]:
+            raise ValueError(f"GradScaler.load_state_dict: no {', '.join(missing)} in {list(state_dict)}")
+        scale, growth, backoff, interval, tracker = (state_dict[n] for n in names)
+        self._init_scale, self._init_tracker = float(scale), int(tracker)
+        self._growth_factor, self._backoff_factor, self._growth_interval = growth, backoff, interval
+        if self._scale is not None:
+            self._set(self._init_scale)
+            self._tracker.fill(self._init_tracker)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._states:
+            raise RuntimeError(
+                "A GradScaler instance may only be pickled at the beginning of an iteration, or at the end "
+                "after scaler.update()."
+            )
+        numbers = dict(_init_scale=self.get_scale(), _init_tracker=self._get_growth_tracker())
+        return self.__dict__ | numbers | dict(_scale=None, _inverse=None, _tracker=None, grad_norm=None)
+
+
+def _inverse(scale: float) -> np.float32:
+    with np.errstate(all="ignore"):
+        return np.float32(np.float64(1) / np.float64(np.float32(scale)))
+
+
+def _rows(a: Array) -> Array:
+    """The array as rows of an arena's chunk where that goes, else as one row; a copy where it has gaps."""
+    return a.reshape(-1, ROW) if a.size % ROW == 0 else a.reshape(1, -1)
