@@ -11,6 +11,7 @@ from .finder import Finding, Snapshot, Sweep, lr_find, sweep
 from .guard import Guard
 from .interrupt import Interrupt
 from .presets import PRESETS, Preset, optimizer_named, rule, taken
+from .recommendation import Recommendation, ask, recommend
 from .scaling import linear_scaling
 from .stopping import EarlyStopping, GradientNormStop, gradient_norm
 
@@ -45,4 +46,7 @@ __all__ = [
     "Sweep",
     "lr_find",
     "sweep",
+    "Recommendation",
+    "ask",
+    "recommend",
 ]
