@@ -421,7 +421,7 @@ def test_adam_is_torchs(machine, amsgrad, decoupled, maximize):
         lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=decay, amsgrad=amsgrad, maximize=maximize
     )
     state = [np.zeros(97) for _ in range(3)]
-    chosen = dict(amsgrad=amsgrad, decoupled=decoupled, maximize=maximize)
+    chosen = dict(amsgrad=amsgrad, decoupled_weight_decay=decoupled, maximize=maximize)
     flags = tuple(f for f, on in chosen.items() if on)
 
     def step(g, p, t):
@@ -434,7 +434,7 @@ def test_adam_is_torchs(machine, amsgrad, decoupled, maximize):
             eps=eps,
             weight_decay=decay,
             step_size=lr / (1 - beta1**t),
-            bias2_sqrt=(1 - beta2**t) ** 0.5,
+            bias2=1 - beta2**t,
         )
         ADAM(g, p, *state[: 2 + amsgrad], scalars=scalars, flags=flags)
 

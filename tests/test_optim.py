@@ -208,16 +208,32 @@ def test_half_parameters_step_in_float32_and_are_rounded_once(rule, given, dtype
 # --------------------------------------------------------------------------------------- arguments and errors
 
 
+TORCHS = [name for name, record in optim.zoo.items() if "torch" in record.presets and name != "AMSGrad"]
+
+
+def own_options(rule):
+    """The options that a rule has beyond torch's."""
+    mine, theirs = (inspect.signature(getattr(lib.optim, rule)).parameters for lib in (mg, oracle("torch")))
+    return [p for name, p in mine.items() if name not in theirs]
+
+
 @pytest.mark.oracle
-@pytest.mark.parametrize("rule", ["SGD", "Adam", "AdamW"])
+def test_every_rule_of_the_registry_that_torch_has_is_compared_with_it():
+    torch = oracle("torch")
+    assert [name for name in optim.zoo if hasattr(torch.optim, name)] == TORCHS
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("rule", TORCHS)
 def test_arguments_and_defaults_are_torchs(rule):
     torch = oracle("torch")
-    mine, theirs = (inspect.signature(getattr(lib.optim, rule)).parameters for lib in (mg, torch))
-    first, beyond = list(mine.values())[: len(theirs)], list(mine.values())[len(theirs) :]
-    assert [(p.name, p.kind, p.default) for p in first] == [
-        (p.name, p.kind, p.default) for p in theirs.values()
-    ]
-    assert all(p.kind is p.KEYWORD_ONLY for p in beyond)
+    mine, theirs = (
+        [(p.name, p.kind, p.default) for p in inspect.signature(getattr(lib.optim, rule)).parameters.values()]
+        for lib in (mg, torch)
+    )
+    assert mine[: len(theirs)] == theirs
+    assert [p.name for p in own_options(rule)] == [name for name, *_ in mine[len(theirs) :]]
+    assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in own_options(rule))
     p = mg.Parameter(mg.zeros(1))
     with pytest.raises(TypeError, match="unexpected keyword argument 'learning_rate'"):
         getattr(optim, rule)([p], learning_rate=1)

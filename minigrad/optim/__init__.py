@@ -15,12 +15,14 @@ from .lion import Lion
 from .nesterov import NAG
 from .optimizer import Optimizer
 from .record import registry
+from .schedule_free import AdamWScheduleFree, SGDScheduleFree
 from .sgd import SGD, SGDW
 
 __all__ = [
     "AdEMAMix",
     "Adam",
     "AdamW",
+    "AdamWScheduleFree",
     "Adan",
     "LAMB",
     "LARS",
@@ -28,6 +30,7 @@ __all__ = [
     "NAG",
     "Optimizer",
     "SGD",
+    "SGDScheduleFree",
     "SGDW",
     "lr_scheduler",
     "param_groups",
