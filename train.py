@@ -11,6 +11,7 @@ A run can be stopped at any moment and goes on with --resume, to the same bits."
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import shlex
@@ -22,10 +23,11 @@ import numpy as np
 from tqdm import tqdm
 
 import minigrad as mg
-from minigrad import data, nn, training
+from minigrad import amp, data, nn, training
 from minigrad.data import DataLoader, TensorDataset, TextWindows
 from minigrad.nn import functional as F
 from minigrad.optim import schedule as schedules
+from minigrad.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from models import GPT, MLP, GPTConfig, ResNet9, SmallCNN
 from models.configuration import Config, runs
 
@@ -199,152 +201,238 @@ class Progress:
         vars(self).update({k: state[k] for k in self.state_dict()} | dict(losses=losses))
 
 
-def evaluated(task: Any, model: nn.Module, batches: Any) -> float:
-    model.eval()
-    with mg.no_grad():
-        score = task.score(model, batches)
-    model.train()
-    return score
+class Run:
+    """What a run is made of. `parts` is what a checkpoint holds of it: all that training changes."""
+
+    def __init__(self, c: Config):
+        mg.manual_seed(c.seed)
+        self.c, self.kind = c, c.device.partition(":")[0]
+        self.task: Any = Language(c) if c.model == "transformer" else Classification(c)
+        self.model = self.task.model(c)
+        if c.init is not None:
+            report = self.model.load_state_dict(training.weights(c.init)[0], strict=False)
+            missing, other = report.missing_keys, report.unexpected_keys
+            print(f"{c.init}: not in the file: {missing}; not in the model: {other}")
+        self.model.to(c.device)
+        self.optimizer = optimizer_of(self.model, c)
+        self.rates = [
+            (g, schedule_of(c, self.task, g["lr"])) for g in self.optimizer.param_groups if "lr" in g
+        ]
+        self.scaler = amp.GradScaler(self.kind, enabled=c.amp == "float16")
+        self.average = averaged_of(self.model, c)  # None without --ema and --swa
+        self.patience = training.EarlyStopping(c.early_stop, self.task.better) if c.early_stop else None
+        self.progress = Progress(c.device)
+        found = dict(model=self.model, optimizer=self.optimizer, scaler=self.scaler, average=self.average,
+                     patience=self.patience, loader=self.task.train, random=mg.random.default_generator,
+                     progress=self.progress)  # fmt: skip
+        self.parts = {name: part for name, part in found.items() if part is not None}
+        self.guard = training.Guard(self.parts, dict(self.model.named_buffers()))
+        self.window: list[Any] = []  # the batches of the present step
+        self.about = dict(
+            model=c.model, data=c.data, config=dataclasses.asdict(c), **self.task.about(self.model)
+        )
+
+    def loss(self, batch: Any, reduction: str = "mean") -> mg.Tensor:
+        dtype = getattr(mg, self.c.amp or "float16")
+        with amp.autocast(self.kind, dtype=dtype, enabled=self.c.amp is not None):
+            return self.task.loss(self.model, batch, reduction)
+
+    def gradient(self) -> mg.Tensor:
+        """The mean loss of the window, and its gradient: scaled under float16, else clipped."""
+        mg.random.default_generator.offset = self.draws  # the same dropout, however often a rule asks
+        self.optimizer.zero_grad()
+        if len(self.window) > 1:
+            loss = training.accumulate(self.window, lambda batch: self.loss(batch, "sum"),
+                                       lambda batch: batch[1].numel(), self.backward)  # fmt: skip
+        else:
+            loss = self.loss(self.window[0])
+            self.backward(loss)
+        if not self.scaler.is_enabled():
+            self.guard.note(nn.utils.clip_grad_norm_(self.model.parameters(), self.c.clip or math.inf))
+        return loss
+
+    def backward(self, loss: mg.Tensor) -> None:
+        self.scaler.scale(loss).backward()  # without float16 the loss is its own
+
+    def step(self, careful: bool = False) -> mg.Tensor | None:
+        """One optimizer step on the window; its loss, None if it was skipped."""
+        self.draws = mg.random.default_generator.offset  # what dropout draws from
+        if self.scaler.is_enabled():  # the next scale depends on this gradient: it looks at each step
+            loss = self.gradient()
+            self.scaler.step(self.optimizer, clip=self.c.clip)
+            self.scaler.update()
+            skipped = self.scaler.skipped
+        else:
+            with self.guard.step(careful):
+                loss = self.optimizer.step(self.gradient)
+            skipped = self.guard.skipped
+        return None if skipped else loss.detach()
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model whose score counts: the average of weights, once there is one."""
+        started = self.average is not None and int(self.average.n_averaged)
+        return self.average.module if started else self.model
+
+    def score(self, batches: Any) -> float:
+        model = self.judged.eval()
+        with mg.no_grad():
+            score = self.task.score(model, batches)
+        model.train()
+        return score
+
+
+def averaged_of(model: nn.Module, c: Config) -> Any:
+    """A model whose weights, and batch norm's statistics, are an average of the trained one's; or None."""
+    if c.ema is not None:
+        return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(c.ema), use_buffers=True)
+    return None if c.swa is None else AveragedModel(model, use_buffers=True)
 
 
 def train(c: Config, found: training.Found | None, asked: training.Interrupt) -> float:
     """One run; the best score on held-out data, whose weights are in `out`/best.safetensors."""
-    mg.manual_seed(c.seed)
     try:
-        task: Any = Language(c) if c.model == "transformer" else Classification(c)
-        model = task.model(c)
-        if c.init is not None and found is None:
-            report = model.load_state_dict(training.weights(c.init)[0], strict=False)
-            print(
-                f"{c.init}: not in the file: {report.missing_keys}; "
-                f"not in the model: {report.unexpected_keys}"
-            )
-        model = model.to(c.device)
-        optimizer = optimizer_of(model, c)
-        run = Progress(c.device)
-        parts = dict(model=model, optimizer=optimizer, loader=task.train,
-                     random=mg.random.default_generator, progress=run)  # fmt: skip
-        rates = [(g, schedule_of(c, task, g["lr"])) for g in optimizer.param_groups if "lr" in g]
+        run = Run(c)
+        task, now = run.task, run.progress
         if found is not None:
-            training.restore(parts, found.state, found.path)
-            if run.step > task.steps:
+            training.restore(run.parts, found.state, found.path)
+            if now.step > task.steps:
                 raise ValueError(f"--epochs {c.epochs} ends at step {task.steps}, {found.path} is after it")
+        if c.early_stop and task.held_out is None:
+            raise ValueError("--early-stop needs held-out data to look at: add --validation 0.1")
     except (ImportError, OSError, TypeError, ValueError) as error:  # a damaged file, an option that is not
         print(f"train.py: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    about = dict(model=c.model, data=c.data, config=dataclasses.asdict(c)) | task.about(model)
     checkpoints = training.Checkpoints(c.folder, c.keep)
     checkpoints.folder.mkdir(parents=True, exist_ok=True)
-    checkpoints.forget_after(run.step if found is not None else -1)
-    if run.weights is not None:
-        checkpoints.save_best(run.weights, about | dict(step=run.best_step, score=run.best))
-    parameters = sum(p.numel() for p in model.parameters())
+    parameters = sum(p.numel() for p in run.model.parameters())
     title = f"{c.model} of {parameters:,} parameters on {c.data}: {task.sizes}; {c.optimizer}, {c.device}"
     print(title, flush=True)
+    if c.lr_find or c.sweep:
+        return find(run)
+    checkpoints.forget_after(now.step if found is not None else -1)
+    if now.weights is not None:
+        checkpoints.save_best(now.weights, run.about | dict(step=now.best_step, score=now.best))
     if found is not None:
         for problem in found.problems:
             print(f"passed over: {problem}")
-        print(f"going on after step {run.step:,} of {task.steps:,}, {found.path}")
+        print(f"going on after step {now.step:,} of {task.steps:,}, {found.path}")
 
-    def closure() -> mg.Tensor:
-        """The loss of the present window, and its gradient, clipped."""
-        mg.random.default_generator.offset = draws  # the same dropout, however often a rule asks
-        optimizer.zero_grad()
-        loss = gradient(task, model, window)
-        guard.note(nn.utils.clip_grad_norm_(model.parameters(), c.clip or math.inf))
-        return loss
-
-    started, first = time.perf_counter(), run.step
+    started, first = time.perf_counter(), now.step
     every = max(task.steps // 10, 1)  # held-out data are looked at ten times
     save_every = c.save_every or every
-    guard, again = training.Guard(parts, dict(model.named_buffers())), 0
-    batches = training.endless(task.train, c.accumulate)
-    bar = tqdm(total=task.steps, initial=run.step, unit="step", disable=None, leave=False)
-    with training.Curve(c.folder / "curve.jsonl", after=run.step) as curve:
-        while run.step < task.steps:
-            window, draws = next(batches), mg.random.default_generator.offset
-            for group, at in rates:
-                group["lr"] = lr = at(run.step - run.skipped)
-
-            with guard.step(careful=run.step < again):
-                loss = optimizer.step(closure)
-                run.losses.append(loss.detach())  # stays on the device
-            run.step += 1
-            run.skipped += guard.skipped
+    batches, again = training.endless(task.train, c.accumulate), 0
+    run.guard.keep()
+    bar = tqdm(total=task.steps, initial=now.step, unit="step", disable=None, leave=False)
+    watch = mg.autograd.detect_anomaly() if c.anomaly else contextlib.nullcontext()
+    with training.Curve(c.folder / "curve.jsonl", after=now.step) as curve, watch:
+        while now.step < task.steps and not (run.patience and run.patience.should_stop):
+            run.window = next(batches)
+            for group, at in run.rates:
+                group["lr"] = lr = at(now.step - now.skipped)
+            loss = run.step(careful=now.step < again)
+            now.step += 1
+            if loss is None:
+                now.skipped += 1
+            else:
+                now.losses.append(loss)  # stays on the device
+                if run.average is not None and now.step > (c.swa or 0) * task.steps:
+                    run.average.update_parameters(run.model)
             bar.update()
 
-            last = run.step == task.steps
-            log, look = run.step % c.log_every == 0, run.step % every == 0 or last
+            last = now.step == task.steps
+            log, look = now.step % c.log_every == 0, now.step % every == 0 or last
             stopping = asked.signal  # read once: it may come at any moment
-            save = run.step % save_every == 0 or last or stopping is not None
+            save = now.step % save_every == 0 or last or stopping is not None
             if not (log or look or save):
                 continue
-            if not guard.sound():  # a gradient held inf or nan: these steps again, without the bad ones
-                again = run.step
-                guard.rewind()
+            if not run.guard.sound():  # a gradient held inf or nan: these steps again, without the bad ones
+                again = now.step
+                run.guard.rewind()
                 batches = training.endless(task.train, c.accumulate)
-                bar.update(run.step - again)
+                bar.update(now.step - again)
                 continue
             if log:  # here the loop waits for the device
-                mean = float(mg.stack(run.losses).mean()) if run.losses else math.nan
+                mean = float(mg.stack(now.losses).mean()) if now.losses else math.nan
                 if not math.isfinite(mean):
-                    stop(run, checkpoints, mean)
-                run.losses.clear()
-                shown = "-" if run.best is None else task.show(run.best)
+                    stop(now, checkpoints, mean)
+                now.losses.clear()
+                shown = "-" if now.best is None else task.show(now.best)
                 bar.set_postfix(loss=f"{mean:.4f}", lr=f"{lr:.2g}", held_out=shown)
-                curve.add(step=run.step, loss=mean, lr=lr)
+                curve.add(step=now.step, loss=mean, lr=lr)
             if look and task.held_out is not None:
-                score = evaluated(task, model, task.held_out)
-                curve.add(step=run.step, score=score)
-                if run.best is None or task.better(score, run.best) == score:
-                    run.best, run.best_step = score, run.step
-                    run.weights = training.owned(model.state_dict())
-                    checkpoints.save_best(run.weights, about | dict(step=run.step, score=score))
+                score = run.score(task.held_out)
+                curve.add(step=now.step, score=score)
+                if now.best is None or task.better(score, now.best) == score:
+                    now.best, now.best_step = score, now.step
+                    now.weights = training.owned(run.judged.state_dict())
+                    checkpoints.save_best(now.weights, run.about | dict(step=now.step, score=score))
+                if run.patience is not None and run.patience(score):
+                    print(f"no better score in {c.early_stop} looks: stopped after step {now.step:,}")
+                    save = True
             if save:
                 curve.sync()
-                path = checkpoints.save(run.step, training.state_of(parts) | dict(about=about))
-            guard.keep()
+                path = checkpoints.save(now.step, training.state_of(run.parts) | dict(about=run.about))
+            run.guard.keep()
             if stopping is not None:
                 asked.leave(
-                    f"train.py: stopped by {stopping.name} after step {run.step:,} of {task.steps:,}; "
+                    f"train.py: stopped by {stopping.name} after step {now.step:,} of {task.steps:,}; "
                     f"go on with: python train.py --resume {shlex.quote(str(path))}"
                 )
     bar.close()
 
-    if run.weights is not None:
-        model.load_state_dict(run.weights)
-    score = evaluated(task, model, task.test)
-    if run.weights is None:
-        checkpoints.save_best(model.state_dict(), about | dict(step=run.step, score=score))
+    if now.weights is not None:
+        run.judged.load_state_dict(now.weights)
+    score = run.score(task.test)
+    if now.weights is None:
+        checkpoints.save_best(run.judged.state_dict(), run.about | dict(step=now.step, score=score))
     seconds = time.perf_counter() - started
     drawn = training.draw(c.folder / "curve.jsonl", c.folder.name)
-    if text := task.epilogue(model):
+    if text := task.epilogue(run.judged):
         print(text)
-    if run.skipped:
-        print(f"{run.skipped:,} steps were skipped: their gradients held inf or nan")
+    if now.skipped:
+        print(f"{now.skipped:,} steps were skipped: their gradients held inf or nan")
     print(f"{c.folder}: best.safetensors, curve.jsonl{drawn}")
-    made = f"{run.step - first:,} steps in {seconds:.1f} s"
+    made = f"{now.step - first:,} steps in {seconds:.1f} s"
     print(f"{task.unit} {task.show(score)} on {c.data}, {c.device}, {made}")
     return score
 
 
-def gradient(task: Any, model: nn.Module, window: list[Any]) -> mg.Tensor:
-    """The mean loss of a window of batches, its gradient added to the parameters'."""
-    if len(window) > 1:
-        return training.accumulate(
-            window, lambda batch: task.loss(model, batch, "sum"), lambda batch: batch[1].numel()
-        )
-    loss = task.loss(model, window[0])
-    loss.backward()
-    return loss
+def find(run: Run) -> float:
+    """The learning rate that a range test, or a sweep over decades, suggests; nan if none. No training."""
+    keep = training.Snapshot(run.model, run.optimizer, run.task.train)
+
+    def step(lr: float, batches: Any) -> mg.Tensor:
+        for group in run.optimizer.param_groups:
+            group["lr"] = lr
+        run.window = next(batches)
+        loss = run.step()
+        return mg.tensor(math.inf) if loss is None else loss
+
+    def short(lr: float) -> list[float]:
+        batches = training.endless(run.task.train, run.c.accumulate)
+        return [float(step(lr, batches)) for _ in range(min(run.task.steps, 100))]
+
+    if run.c.sweep:
+        found: Any = training.sweep(short, keep=keep)
+        suggestion, name = found.best, "sweep.png"
+    else:
+        batches = training.endless(run.task.train, run.c.accumulate)
+        found = training.lr_find(lambda lr: step(lr, batches), keep=keep)
+        suggestion, name = found.suggestion, "lr-find.png"
+    print(found)
+    with contextlib.suppress(ImportError):  # without matplotlib the table must do
+        found.plot(run.c.folder / name)
+        print(run.c.folder / name)
+    return math.nan if suggestion is None else suggestion
 
 
-def stop(run: Progress, checkpoints: training.Checkpoints, mean: float) -> NoReturn:
+def stop(now: Progress, checkpoints: training.Checkpoints, mean: float) -> NoReturn:
     """A run whose loss is inf or nan does not come back."""
     steps = checkpoints.steps()
     sound = f"the last sound checkpoint is {checkpoints.path(steps[-1])}" if steps else "no checkpoint yet"
     print(
-        f"train.py: the loss is {mean} at step {run.step:,}, and {run.skipped:,} steps were skipped for "
+        f"train.py: the loss is {mean} at step {now.step:,}, and {now.skipped:,} steps were skipped for "
         f"gradients with inf or nan; a smaller --lr, a --warmup or a --clip may help; {sound}",
         file=sys.stderr,
     )

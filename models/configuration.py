@@ -79,10 +79,20 @@ class Config:
         "share of the steps in which lr rises, in [0, 1) (default: the schedule's own)", share, "X"
     )
     clip: float | None = option("largest norm of all gradients together", positive, "X")
+    amp: str | None = option("mixed precision: products in a half type", choices=("float16", "bfloat16"))
+    ema: float | None = option("judge an exponential average of the weights, decay X in [0, 1)", share, "X")
+    swa: float | None = option(
+        "judge the equal average of the weights from this share of the run on (default: 0.75)", share, "X",
+        nargs="?", const=0.75,
+    )  # fmt: skip
+    early_stop: int | None = option("stop after N looks at held-out data without a better score", count, "N")
     augment: bool = option("shift and mirror training images", bool)
     validation: float = option("share of the training images to hold out, in [0, 1)", share, "X", default=0.0)
     init: str | None = option("start from a file's weights, as far as names and shapes fit", metavar="FILE")
     freeze: str | None = option("do not train parameters whose names start so", metavar="PREFIX")
+    lr_find: bool = option("a learning-rate range test instead of training", bool)
+    sweep: bool = option("short runs at learning rates of six decades instead of training", bool)
+    anomaly: bool = option("name the operation that made the first nan (slow)", bool, free=True)
     log_every: int = option("steps between two looks at the loss", count, "N", default=20, free=True)
     save_every: int | None = option(
         "steps between two checkpoints (default: a tenth of the run)", count, "N", free=True
@@ -137,6 +147,8 @@ def configuration(model: str, given: dict[str, Any]) -> Config:
     named = given.get("data", PRESETS[model]["data"])
     if (model == "transformer") != (named in TEXTS):
         raise ValueError(f"--model {model} does not go with --data {named}")
+    if "ema" in given and "swa" in given:
+        raise ValueError("--ema and --swa are two averages of the weights; give one of them")
     expert, options = training.PRESETS[model], {}
     rule = given.get("optimizer", expert.optimizer)
     preset = dict(optimizer=rule, schedule=expert.schedule, warmup=expert.warmup, clip=expert.clip,
