@@ -329,3 +329,65 @@ def test_update_bn_puts_modes_and_momenta_back_also_after_an_error():
 
 def test_update_bn_leaves_a_model_without_batch_norm_alone():
     update_bn(iter(lambda: pytest.fail("the data were read"), None), nn.Linear(2, 2))
+
+
+# ---- the learning rate
+
+
+def annealed(lib, epochs, before=3, **options):
+    """Some epochs of exponential decay, then SWALR: the rates of both groups, epoch by epoch."""
+    ps = [lib.ones(2, requires_grad=True) for _ in range(2)]
+    optimizer = lib.optim.SGD([dict(params=ps[:1]), dict(params=ps[1:], lr=0.02)], lr=0.5)
+    first = lib.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    second = lib.optim.swa_utils.SWALR(optimizer, **options)
+    rates = []
+    for epoch in range(epochs):
+        optimizer.step()
+        (first if epoch < before else second).step()
+        rates.append([float(group["lr"]) for group in optimizer.param_groups])
+    return np.array(rates)
+
+
+@pytest.mark.parametrize("strategy", ["cos", "linear"])
+@pytest.mark.parametrize("anneal", [0, 1, 7, 10])
+@pytest.mark.parametrize("swa_lr", [0.05, [0.1, 0.003]])
+def test_swalr_is_pytorchs_at_every_epoch(strategy, anneal, swa_lr):
+    torch = oracle("torch")
+    options = dict(swa_lr=swa_lr, anneal_epochs=anneal, anneal_strategy=strategy)
+    theirs, ours = (annealed(lib, 20, **options) for lib in (torch, mg))
+    assert np.allclose(ours, theirs, rtol=1e-12, atol=1e-15)
+    assert np.allclose(ours[-1], swa_lr, rtol=1e-12)
+
+
+@pytest.mark.parametrize("at", range(8))
+def test_swalr_resumes_at_every_epoch(at):
+    def made():
+        optimizer = mg.optim.SGD([mg.ones(2, requires_grad=True)], lr=0.5)
+        return optimizer, swa_utils.SWALR(optimizer, 0.05, 5)
+
+    def rates(optimizer, scheduler, epochs):
+        for _ in range(epochs):
+            optimizer.step()
+            scheduler.step()
+            yield optimizer.param_groups[0]["lr"]
+
+    expected = list(rates(*made(), 8))
+    first = made()
+    got = list(rates(*first, at))
+    second = made()
+    for new, old in zip(second, first, strict=True):
+        new.load_state_dict(old.state_dict())
+    assert got + list(rates(*second, 8 - at)) == expected
+
+
+def test_swalr_refuses_what_pytorch_refuses():
+    optimizer = mg.optim.SGD([mg.ones(2, requires_grad=True)], lr=0.5)
+    for options, message in (
+        (dict(swa_lr=[0.1, 0.2]), "swa_lr"),
+        (dict(swa_lr=0.1, anneal_epochs=-1), "anneal_epochs"),
+        (dict(swa_lr=0.1, anneal_epochs=1.5), "anneal_epochs"),
+        (dict(swa_lr=0.1, anneal_strategy="steps"), "anneal_strategy"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            swa_utils.SWALR(optimizer, **options)
+        assert "swa_lr" not in optimizer.param_groups[0]

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from functools import cache
 from itertools import pairwise
+from math import cos, pi
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from ..backend import Array, device_of, to_device
 from ..grad_mode import no_grad
 from ..ops.constants import constants
 from ..tensor import Tensor
+from .lr_scheduler.base import LRScheduler, inside, per_group
 
 Average = Callable[[Tensor, Tensor, Any], Tensor]
 MultiAverage = Callable[[Sequence[Tensor], Sequence[Tensor], Any], None]
@@ -304,3 +306,56 @@ def update_bn(loader: Iterable[Any], model: Any, device: Any = None) -> None:
             layer.momentum = momentum
         for module, training in modes:
             module.training = training
+
+
+# ---------------------------------------------------------------------------------------- the learning rate
+
+
+class SWALR(LRScheduler):
+    """lr <- (1 - a) lr_0 + a swa_lr:  from what the group has to swa_lr, over anneal_epochs, and there it
+                                       stays.
+
+    a = (1 - cos(pi t)) / 2 for anneal_strategy "cos", t for "linear";  t = min(epoch / anneal_epochs, 1)
+
+    swa_lr is a number, or a list with one a group; anneal_epochs >= 0 counts calls of step(). lr_0 is worked
+    out from the present lr, so it may be stepped after another scheduler has brought the rate somewhere.
+    [Izmailov et al. 2018, section 3.2: a constant rate, high enough to explore]
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        swa_lr: Any,
+        anneal_epochs: int = 10,
+        anneal_strategy: str = "cos",
+        last_epoch: int = -1,
+    ):
+        rates = per_group("swa_lr", optimizer, swa_lr)
+        if anneal_strategy not in ("cos", "linear"):
+            raise ValueError(
+                f"anneal_strategy must be one of 'cos' or 'linear', instead got {anneal_strategy}"
+            )
+        if not isinstance(anneal_epochs, int) or anneal_epochs < 0:
+            raise ValueError(f"anneal_epochs must be equal or greater than 0, got {anneal_epochs}")
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["swa_lr"] = rate
+        self.anneal_epochs, self._anneal_strategy = anneal_epochs, anneal_strategy
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[Any]:
+        inside(self)
+        epoch = self._step_count - 1
+        if self.anneal_epochs == 0:
+            epoch = max(1, epoch)
+        before, now = self._share(epoch - 1), self._share(epoch)
+        found = []
+        for group in self.optimizer.param_groups:
+            lr, goal = group["lr"], group["swa_lr"]
+            first = goal if before == 1 else (lr - before * goal) / (1 - before)
+            found.append(goal * now + first * (1 - now))
+        return found
+
+    def _share(self, epoch: int) -> float:
+        """How much of swa_lr there is."""
+        t = max(0.0, min(1.0, epoch / max(1, self.anneal_epochs)))
+        return t if self._anneal_strategy == "linear" else (1 - cos(pi * t)) / 2
