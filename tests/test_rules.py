@@ -57,6 +57,11 @@ def ours(case, start, grads, dtype="float64", machine="compiled"):
     return [p.array for p in params], optimizer
 
 
+def mode(optimizer, name):
+    """Schedule-Free is saved in eval mode and goes on in train mode; others have no modes."""
+    getattr(optimizer, name, lambda: None)()
+
+
 def flat(arrays):
     return np.concatenate([np.asarray(a, np.float64).ravel() for a in arrays])
 
@@ -147,11 +152,13 @@ def test_k_steps_saved_loaded_and_k_more_are_2k_steps(case):
     params = placed(start, "float64")
     optimizer = case.make(params)
     feed(params, optimizer, grads[:6], "float64")
+    mode(optimizer, "eval")
     again = placed([p.array for p in params], "float64")
     other = case.make(again)
     state = optimizer.state_dict()
     json.dumps(state["param_groups"], default=lambda value: value.tolist())
     other.load_state_dict(state)
+    mode(other, "train")
     feed(again, other, grads[6:], "float64")
     for a, p in zip(whole, again, strict=True):
         assert a.tobytes() == p.array.tobytes()

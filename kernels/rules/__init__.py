@@ -1,9 +1,10 @@
 """The rule book: how every optimizer moves a parameter, chapter by chapter in historical order.
 
     descent      1951   gradient descent and its momentum; the step size that learns; steps on the simplex
-    adaptive     1993   a step size for every parameter: Rprop, Adagrad, Adadelta, RMSprop
+    adaptive     1992   a step size for every parameter: ASGD, Rprop, Adagrad, Adadelta, RMSprop
     adam         2014   Adam, and what was changed about it
     layerwise    2017   a step size for every layer: LARS, LAMB, Adafactor
+    around       2019   what stands around another rule: slow weights, the worst point nearby
     modern       2020   other moments, signs, curvature, averages of the path
 
 Each rule is the whole of its optimizer: `p` the parameter, `g` its gradient, then the optimizer's state,
@@ -14,15 +15,30 @@ where it is computed in double.
 A zero gradient with zero state moves nothing: the padding between tensors of one buffer stays zero.
 """
 
-from kernels.rules.adam import ADAM
+from kernels.rules.adam import ADAM, ADAMAX, NADAM, RADAM
+from kernels.rules.adaptive import ADADELTA, ADAGRAD, ASGD, RMSPROP, RPROP
+from kernels.rules.around import LOOKAHEAD, SAM, SAM_NORM, SAM_NORMS
 from kernels.rules.descent import LOOK_AHEAD, SGD
 from kernels.rules.layerwise import LAMB, LAMB_NORMS, LAMB_STEP, LAMB_TRUST, LARS, LARS_NORMS, LARS_TRUST
-from kernels.rules.modern import ADAN, ADEMAMIX, LION
+from kernels.rules.modern import (
+    ADAMW_SCHEDULE_FREE,
+    ADAN,
+    ADEMAMIX,
+    LION,
+    SCHEDULE_FREE_EVAL,
+    SCHEDULE_FREE_TRAIN,
+    SGD_SCHEDULE_FREE,
+)
 
 __all__ = [
+    "ADADELTA",
+    "ADAGRAD",
     "ADAM",
+    "ADAMAX",
+    "ADAMW_SCHEDULE_FREE",
     "ADAN",
     "ADEMAMIX",
+    "ASGD",
     "LAMB",
     "LAMB_NORMS",
     "LAMB_STEP",
@@ -31,6 +47,17 @@ __all__ = [
     "LARS_NORMS",
     "LARS_TRUST",
     "LION",
+    "LOOKAHEAD",
     "LOOK_AHEAD",
+    "NADAM",
+    "RADAM",
+    "RMSPROP",
+    "RPROP",
+    "SAM",
+    "SAM_NORM",
+    "SAM_NORMS",
+    "SCHEDULE_FREE_EVAL",
+    "SCHEDULE_FREE_TRAIN",
     "SGD",
+    "SGD_SCHEDULE_FREE",
 ]

@@ -92,3 +92,66 @@ ADEMAMIX = Elementwise(
     p = x - lr * (step + weight_decay * x);
 """,
 )
+
+# y = (1 - beta) z + beta x;  z <- z - lr d;  x <- (1 - c) x + c z              [Defazio et al. 2024, eq. 1-3]
+#     d = g + weight_decay y, the gradient taken at y;  p holds y
+#     average = c, the share of this z in the average x;  push = lr (1 - beta (1 - c))
+# x is not kept: the new y is y + c (z - y) - push d, z that from before.
+SGD_SCHEDULE_FREE = Elementwise(
+    "sgd_schedule_free",
+    "S g",
+    "S p, T z",
+    scalars="lr average push weight_decay",
+    body="""
+    T y = T(p);
+    T was = z;
+    T d = T(g) + weight_decay * y;
+    p = y + average * (was - y) - push * d;
+    z = was - lr * d;
+""",
+)
+
+# The same with Adam's direction, d = g / (sqrt(v) / bias2_sqrt + eps) + weight_decay y; x is its momentum
+ADAMW_SCHEDULE_FREE = Elementwise(
+    "adamw_schedule_free",
+    "S g",
+    "S p, T z, T exp_avg_sq",
+    scalars="lr average push beta2 one_minus_beta2 eps weight_decay bias2_sqrt",
+    body="""
+    T y = T(p);
+    T was = z;
+    T d = T(g);
+    T v = beta2 * exp_avg_sq + one_minus_beta2 * d * d;
+    exp_avg_sq = v;
+    T step = d == T(0) ? T(0) : d / (sqrt(v) / bias2_sqrt + eps);
+    step = step + weight_decay * y;
+    p = y + average * (was - y) - push * step;
+    z = was - lr * step;
+""",
+)
+
+# p <- x = y + away (z - y),  away = 1 - 1 / beta;  y is put aside
+SCHEDULE_FREE_EVAL = Elementwise(
+    "schedule_free_eval",
+    "T z",
+    "S p, T y",
+    scalars="away",
+    body="""
+    T here = T(p);
+    y = here;
+    p = here + away * (z - here);
+""",
+)
+
+# p <- y: the very one that was put aside if p still is its x, else that of the new x, x + toward (z - x)
+SCHEDULE_FREE_TRAIN = Elementwise(
+    "schedule_free_train",
+    "T z, T y",
+    "S p",
+    scalars="away toward",
+    body="""
+    T x = T(p);
+    T left = T(S(y + away * (z - y)));
+    p = x == left ? y : x + toward * (z - x);
+""",
+)

@@ -42,9 +42,17 @@ def _saved(module: Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
 def save_state(module: Module, destination: Any, prefix: str, keep_vars: bool) -> dict[str, Tensor]:
     """The work of Module.state_dict."""
     found = OrderedDict() if destination is None else destination
-    for name, tensor in _saved(module, prefix):
+    saved = list(_saved(module, prefix))
+    for arena in {id(t.arena): t.arena for _, t in saved if t.arena is not None}.values():
+        for optimizer in arena.states:  # one that has put something else in place of the weights
+            getattr(optimizer, "refuse_to_save", _no_objection)([t for _, t in saved])
+    for name, tensor in saved:
         found[name] = tensor if keep_vars else tensor.detach()
     return found
+
+
+def _no_objection(params: Any) -> None:
+    """What most optimizers say: their parameters are the weights."""
 
 
 def load_state(module: Module, state: Mapping[str, Any], strict: bool, assign: bool) -> IncompatibleKeys:

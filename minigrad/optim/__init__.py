@@ -5,33 +5,56 @@
 """
 
 from . import lr_scheduler, swa_utils
+from .adadelta import Adadelta
+from .adagrad import Adagrad
 from .adam import Adam, AdamW, AMSGrad
+from .adamax import Adamax
 from .adan import Adan
 from .ademamix import AdEMAMix
+from .asgd import ASGD
 from .groups import param_groups
 from .lamb import LAMB
 from .lars import LARS
 from .lion import Lion
+from .nadam import NAdam
 from .nesterov import NAG
+from .lookahead import Lookahead
 from .optimizer import Optimizer
+from .radam import RAdam
 from .record import registry
+from .rmsprop import RMSprop
+from .rprop import Rprop
 from .schedule_free import AdamWScheduleFree, SGDScheduleFree
+from .sam import SAM
 from .sgd import SGD, SGDW
+from .wrapper import Wrapper
 
 __all__ = [
+    "AMSGrad",
+    "ASGD",
     "AdEMAMix",
+    "Adadelta",
+    "Adagrad",
     "Adam",
     "AdamW",
     "AdamWScheduleFree",
+    "Adamax",
     "Adan",
     "LAMB",
     "LARS",
     "Lion",
+    "Lookahead",
     "NAG",
+    "NAdam",
     "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "SAM",
     "SGD",
     "SGDScheduleFree",
     "SGDW",
+    "Wrapper",
     "lr_scheduler",
     "param_groups",
     "swa_utils",

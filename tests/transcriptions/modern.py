@@ -5,7 +5,7 @@ from math import exp, log
 import numpy as np
 
 from . import case
-from .libraries import kozistr, optax
+from .libraries import kozistr, optax, package
 
 
 def negated(transcription):
@@ -75,6 +75,39 @@ def ademamix(
     return p
 
 
+def schedule_free(
+    p,
+    grads,
+    lr=None,
+    beta=0.9,
+    beta2=None,
+    eps=1e-8,
+    weight_decay=0.0,
+    warmup_steps=0,
+    r=0.0,
+    weight_lr_power=2.0,
+    average=False,
+):
+    """[Defazio et al. 2024, eq. 1-3; with beta2 Algorithm 1], x, y and z one by one; gives y or x."""
+    x, z, v, total, largest, t = p, p, 0, 0, 0, 0
+    y = (1 - beta) * z + beta * x
+    for g in grads:
+        if g is None:
+            continue
+        t += 1
+        rate = lr * min(1, t / warmup_steps) if warmup_steps else lr
+        if beta2 is not None:
+            v = beta2 * v + (1 - beta2) * g**2
+            g = g / (np.sqrt(v / (1 - beta2**t)) + eps)
+        largest = max(largest, rate)
+        weight = t**r * largest**weight_lr_power
+        total += weight
+        z = z - rate * (g + weight_decay * y)
+        x = (1 - weight / total) * x + weight / total * z
+        y = (1 - beta) * z + beta * x
+    return x if average else y
+
+
 WARM = dict(lr=0.01, betas=(0.9, 0.95, 0.999), alpha=4.0, weight_decay=0.1)
 
 CASES = [
@@ -137,5 +170,67 @@ CASES = [
         dict(lr=0.01, maximize=True),
         kozistr("AdEMAMix", lr=0.01, maximize=True),
         options=dict(lr=0.01),
+    ),
+    case(
+        "SGDScheduleFree",
+        schedule_free,
+        dict(lr=0.1),
+        package("schedulefree", "SGDScheduleFree", lr=0.1),
+        optax(lambda o: o.contrib.schedule_free_sgd(0.1)),
+    ),
+    case(
+        "SGDScheduleFree",
+        schedule_free,
+        dict(lr=0.01, momentum=0.8, weight_decay=0.1, warmup_steps=7, r=0.5, weight_lr_power=1.5),
+        package(
+            "schedulefree",
+            "SGDScheduleFree",
+            lr=0.01,
+            momentum=0.8,
+            weight_decay=0.1,
+            warmup_steps=7,
+            r=0.5,
+            weight_lr_power=1.5,
+        ),
+        options=dict(lr=0.01, beta=0.8, weight_decay=0.1, warmup_steps=7, r=0.5, weight_lr_power=1.5),
+    ),
+    case(
+        "AdamWScheduleFree",
+        schedule_free,
+        dict(lr=0.01),
+        package("schedulefree", "AdamWScheduleFree", lr=0.01),
+        optax(lambda o: o.contrib.schedule_free_adamw(0.01)),
+        options=dict(lr=0.01, beta2=0.999),
+    ),
+    case(
+        "AdamWScheduleFree",
+        schedule_free,
+        dict(lr=0.01, betas=(0.95, 0.9), eps=1e-2, weight_decay=0.1),
+        package(
+            "schedulefree",
+            "AdamWScheduleFree",
+            lr=0.01,
+            betas=(0.95, 0.9),
+            eps=1e-2,
+            weight_decay=0.1,
+            foreach=False,
+        ),
+        optax(lambda o: o.contrib.schedule_free_adamw(0.01, None, 0.95, 0.9, 1e-2, 0.1)),
+        options=dict(lr=0.01, beta=0.95, beta2=0.9, eps=1e-2, weight_decay=0.1),
+    ),
+    case(
+        "AdamWScheduleFree",
+        schedule_free,
+        dict(lr=0.01, weight_decay=0.1, warmup_steps=20, r=1.0, weight_lr_power=0.0),
+        package(
+            "schedulefree",
+            "AdamWScheduleFree",
+            lr=0.01,
+            weight_decay=0.1,
+            warmup_steps=20,
+            r=1.0,
+            weight_lr_power=0.0,
+        ),
+        options=dict(lr=0.01, beta2=0.999, weight_decay=0.1, warmup_steps=20, r=1.0, weight_lr_power=0.0),
     ),
 ]
