@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import backend
+from ..statistics import held
 from ..tensor import Tensor
 from . import functional as F
 from . import init
@@ -98,7 +99,8 @@ class BatchNorm1d(_Running):
     """(x - mean) / sqrt(var + eps) w + b for each channel: (N, C) or (N, C, L)     [Ioffe & Szegedy 2015]
 
     In training over the batch; the running statistics follow by `momentum` (None: they are the plain average
-    of all batches) and serve in evaluation. Without track_running_stats it is always over the batch.
+    of all batches) and serve in evaluation. Without track_running_stats it is always over the batch. Inside
+    `with minigrad.statistics.hold()` they stay as they are.
     """
 
     dims: ClassVar[tuple[int, ...]] = (2, 3)
@@ -111,7 +113,7 @@ class BatchNorm1d(_Running):
         if mean is None or not self.training:
             return F.batch_norm(input, None, None, self.weight, self.bias, True, 0.0, self.eps)
         count = self.num_batches_tracked
-        if count is not None:
+        if count is not None and not held():
             array = count.array
             array += np.int64(1)
             count.touch()

@@ -16,18 +16,17 @@ from .groups import param_groups
 from .lamb import LAMB
 from .lars import LARS
 from .lion import Lion
+from .lookahead import Lookahead
 from .nadam import NAdam
 from .nesterov import NAG
-from .lookahead import Lookahead
 from .optimizer import Optimizer
 from .radam import RAdam
 from .record import registry
 from .rmsprop import RMSprop
 from .rprop import Rprop
-from .schedule_free import AdamWScheduleFree, SGDScheduleFree
 from .sam import SAM
+from .schedule_free import AdamWScheduleFree, SGDScheduleFree
 from .sgd import SGD, SGDW
-from .wrapper import Wrapper
 
 __all__ = [
     "AMSGrad",
@@ -54,7 +53,6 @@ __all__ = [
     "SGD",
     "SGDScheduleFree",
     "SGDW",
-    "Wrapper",
     "lr_scheduler",
     "param_groups",
     "swa_utils",

@@ -3,7 +3,7 @@
 import numpy as np
 
 from . import case
-from .libraries import kozistr, optax
+from .libraries import kozistr, optax, wrapped
 
 
 def norm(x):
@@ -66,6 +66,40 @@ def lamb(
     return p
 
 
+def lookahead(p, grads, lr=0.1, momentum=0.0, k=5, alpha=0.5, pullback_momentum="none"):
+    """[Zhang et al. 2019, Algorithm 1] around SGD with momentum; k counts all steps."""
+    slow, m, slow_m, moved = p, 0, 0, False
+    for t, g in enumerate(grads, 1):
+        if g is not None:
+            moved = True
+            m = momentum * m + g
+            p = p - lr * m
+        if t % k == 0 and moved:
+            p = slow = slow + alpha * (p - slow)
+            if pullback_momentum == "reset":
+                m = 0
+            if pullback_momentum == "pullback":
+                m = slow_m = slow_m + alpha * (m - slow_m)
+    return p
+
+
+def sam_of_a_constant_gradient(p, grads, lr=0.1, momentum=0.0):
+    """A gradient that is the same everywhere is that of the worst point, too."""
+    m = 0
+    for g in grads:
+        if g is not None:
+            m = momentum * m + g
+            p = p - lr * m
+    return p
+
+
+def kozistr_lookahead(**options):
+    def make(torch, lib, params):
+        return lib.Lookahead(torch.optim.SGD(params, lr=0.01, momentum=0.9, foreach=False), **options)
+
+    return wrapped("pytorch_optimizer", make)
+
+
 CASES = [
     case(
         "LARS",
@@ -89,4 +123,34 @@ CASES = [
     case("LAMB", lamb, dict(lr=0.01, weight_decay=0.1), optax(lambda o: o.lamb(0.01, weight_decay=0.1))),
     case("LAMB", lamb, dict(lr=0.01, weight_decay=0.1, clamp=(0.5, 2.0), exclude_1d=True)),
     case("LAMB", lamb, dict(lr=0.01, betas=(0.5, 0.9), bias_correction=False, maximize=True)),
+    case(
+        "Lookahead",
+        lookahead,
+        dict(lr=0.01, momentum=0.9, k=5, alpha=0.5),
+        kozistr_lookahead(k=5, alpha=0.5),
+    ),
+    case(
+        "Lookahead",
+        lookahead,
+        dict(lr=0.01, momentum=0.9, k=3, alpha=0.8, pullback_momentum="reset"),
+        kozistr_lookahead(k=3, alpha=0.8, pullback_momentum="reset"),
+    ),
+    case(
+        "Lookahead",
+        lookahead,
+        dict(lr=0.01, momentum=0.9, k=4, alpha=0.3, pullback_momentum="pullback"),
+        kozistr_lookahead(k=4, alpha=0.3, pullback_momentum="pullback"),
+    ),
+    case(
+        "SAM",
+        sam_of_a_constant_gradient,
+        dict(lr=0.01, momentum=0.9, rho=0.1),
+        options=dict(lr=0.01, momentum=0.9),
+    ),
+    case(
+        "SAM",
+        sam_of_a_constant_gradient,
+        dict(lr=0.01, momentum=0.0, rho=0.1, adaptive=True),
+        options=dict(lr=0.01, momentum=0.0),
+    ),
 ]

@@ -7,7 +7,8 @@ parameter: they are given gradients without gaps (WHOLE).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,13 @@ from . import Arrays, Grads, Library
 WHOLE = ("optax", "pytorch_optimizer", "schedulefree")
 
 
-def _torch_like(make: Callable[[Any, Any], Any]) -> Callable[[Arrays, Grads], Arrays]:
+def _torch_like(make: Callable[[Any, Any], Any], wide: bool = False) -> Callable[[Arrays, Grads], Arrays]:
     def run(start: Arrays, grads: Grads) -> Arrays:
         lib = oracle("torch")
+        with doubles(lib) if wide else nullcontext():
+            return steps(lib, start, grads)
+
+    def steps(lib: Any, start: Arrays, grads: Grads) -> Arrays:
         params = [lib.nn.Parameter(lib.tensor(p)) for p in start]
         optimizer = make(lib, params)
         if hasattr(optimizer, "train"):  # Schedule-Free
@@ -34,10 +39,22 @@ def _torch_like(make: Callable[[Any, Any], Any]) -> Callable[[Arrays, Grads], Ar
     return run
 
 
-def torch(name: str, tolerance: float = 1e-12, **options: Any) -> Library:
-    """torch.optim.<name>(params, **options), parameter by parameter."""
+@contextmanager
+def doubles(lib: Any) -> Iterator[None]:
+    """In here torch also keeps its numbers of a step (NAdam's product, ASGD's eta) in float64."""
+    usual = lib.get_default_dtype()
+    lib.set_default_dtype(lib.float64)
+    try:
+        yield
+    finally:
+        lib.set_default_dtype(usual)
+
+
+def torch(name: str, tolerance: float = 1e-12, wide: bool = False, **options: Any) -> Library:
+    """torch.optim.<name>(params, **options), parameter by parameter; wide: within `doubles`."""
     given = dict(foreach=False) | options
-    return Library("torch", _torch_like(lambda lib, ps: getattr(lib.optim, name)(ps, **given)), tolerance)
+    run = _torch_like(lambda lib, ps: getattr(lib.optim, name)(ps, **given), wide)
+    return Library("torch", run, tolerance)
 
 
 def kozistr(name: str, tolerance: float = 1e-12, **options: Any) -> Library:
@@ -56,6 +73,11 @@ def package(module: str, name: str, tolerance: float = 1e-12, **options: Any) ->
         return getattr(oracle(module), name)(params, **options)
 
     return Library(module, _torch_like(make), tolerance)
+
+
+def wrapped(module: str, make: Callable[[Any, Any, Any], Any], tolerance: float = 1e-12) -> Library:
+    """make(torch, <module>, params), an optimizer of a library built on torch that takes more than params."""
+    return Library(module, _torch_like(lambda lib, ps: make(lib, oracle(module), ps)), tolerance)
 
 
 def optax(make: Callable[[Any], Any], tolerance: float = 1e-12) -> Library:

@@ -21,6 +21,7 @@ import numpy as np
 from ...ops import normalization
 from ...public.autocast import listed
 from ...public.promote import cast
+from ...statistics import held
 from ...tensor import Tensor
 from .activation import floating
 
@@ -137,7 +138,8 @@ def batch_norm(
 
     training: mean and variance are the batch's, and running <- (1 - momentum) running + momentum batch's, in
     place, the variance the unbiased one. With `batches`, an int64 count of batches with this one, momentum is
-    1 / batches: the plain average. Otherwise mean and variance are the running ones.
+    1 / batches: the plain average. Otherwise mean and variance are the running ones. Inside
+    `with minigrad.statistics.hold()` the running ones stay as they are.
     """
     x = floating("batch_norm", input)
     shape = x.array.shape
@@ -156,11 +158,13 @@ def batch_norm(
             raise ValueError("batch_norm: training=False takes running_mean and running_var; give them")
         return _back(normalization.channel_norm(x, weight, bias, running, float(eps)), input)
     check_batch("batch_norm", shape, x.array.size // shape[1] if shape[1] else 0)
+    if held():
+        running = None
     count = None if batches is None or running is None else batches.array.reshape(1)
     y = normalization.batch_norm(
         x, weight, bias, running, 0.0 if momentum is None else float(momentum), count, float(eps)
     )
-    if running_mean is not None and running_var is not None:
+    if running is not None and running_mean is not None and running_var is not None:
         running_mean.touch()
         running_var.touch()
     return _back(y, input)
@@ -227,7 +231,7 @@ def instance_norm(
     _in_one("instance_norm", x, list(of.values()))
     size = math.prod(shape[2:])
     check_batch("instance_norm", shape, size)
-    if running_mean is not None and running_var is not None:
+    if running_mean is not None and running_var is not None and not held():
         _follow(x.array.reshape(*shape[:2], size), running_mean, running_var, momentum)
     return _back(_by_group(x, shape[1], weight, bias, eps), input)
 
