@@ -128,7 +128,7 @@ class Optimizer:
     def launch(self, run: Run, group: dict[str, Any], flags: tuple[str, ...], scalars: Any) -> None:
         """Update a run. Pads have zero gradients and must stay zero."""
         arena, piece = run.arena, run.piece
-        state = [piece(arena.state(self, name)) for name in _slots(self.kernel, flags)]
+        state = [name and piece(arena.state(self, name)) for name in _passed(self.kernel, flags)]
         self.kernel(piece(arena.gradient), piece(arena.array), *state, scalars=scalars, flags=flags)
 
     def slot(self, run: Run, name: str) -> Array:
@@ -320,6 +320,15 @@ _NOTHING: dict[str, float] = {}
 @cache
 def _slots(kernel: Any, flags: tuple[str, ...]) -> tuple[str, ...]:
     return () if kernel is None else tuple(p.name for p in kernel.variant(flags).outputs[1:])
+
+
+@cache
+def _passed(kernel: Any, flags: tuple[str, ...]) -> tuple[str | None, ...]:
+    """The slots as a call lists them, None for one that the flags leave out before others."""
+    used = _slots(kernel, flags)
+    names = [p.name for p in kernel.parameters if p.output][1:]
+    last = names.index(used[-1]) + 1 if used else 0
+    return tuple(name if name in used else None for name in names[:last])
 
 
 def merged(runs: list[Run]) -> list[Run]:
