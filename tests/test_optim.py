@@ -4,10 +4,12 @@ import inspect
 import itertools
 import sys
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from oracle import oracle
+from transcriptions.libraries import doubles
 
 import kernels
 import minigrad as mg
@@ -43,12 +45,42 @@ ADAMS = options(
 RULES = [("SGD", dict(lr=0.01) | o) for o in SGDS]
 RULES += [(rule, dict(lr=0.01) | o) for rule in ("Adam", "AdamW") for o in ADAMS]
 RULES += [("Adam", dict(lr=0.01, decoupled_weight_decay=True) | o) for o in ADAMS[:2]]
+DECAYS = options(weight_decay=(0, 0.1), maximize=(False, True))
+DECOUPLED = [o | dict(decoupled_weight_decay=d) for o in DECAYS for d in (False, True)]
+RULES += [("ASGD", dict(lr=0.01, lambd=0.01, t0=t0) | o) for o in DECAYS for t0 in (1e6, 10)]
+RULES += [
+    ("Rprop", dict(etas=e) | o) for e in ((0.5, 1.2), (0.2, 3.0)) for o in options(maximize=(False, True))
+]
+RULES += [
+    ("Adagrad", dict(lr=0.1, lr_decay=d, initial_accumulator_value=a) | o)
+    for o in DECAYS
+    for d, a in ((0, 0), (0.1, 0.5))
+]
+RULES += [("Adadelta", dict(rho=rho) | o) for o in DECAYS for rho in (0.9, 0.0)]
+RULES += [
+    ("RMSprop", o | dict(eps=1e-3 if o["centered"] else 1e-8))
+    for o in options(
+        momentum=(0, 0.9),
+        centered=(False, True),
+        weight_decay=(0, 0.1),
+        maximize=(False, True),
+        alpha=(0.99, 0.5),
+    )
+]
+RULES += [("Adamax", dict(betas=b) | o) for o in DECAYS for b in ((0.9, 0.999), (0.0, 0.5))]
+RULES += [("NAdam", dict(momentum_decay=d) | o) for o in DECOUPLED for d in (4e-3, 0.5)]
+RULES += [("RAdam", dict(betas=b) | o) for o in DECOUPLED for b in ((0.9, 0.999), (0.5, 0.9))]
 FEW = [
     RULES[0],
     RULES[3],
     RULES[11],
     ("Adam", dict(amsgrad=True, weight_decay=0.1)),
     ("AdamW", dict(maximize=True)),
+    ("Adagrad", dict(lr=0.1, weight_decay=0.1)),
+    ("Adadelta", dict(rho=0.95)),
+    ("RMSprop", dict(momentum=0.9, centered=True, eps=1e-3)),
+    ("NAdam", dict(weight_decay=0.1)),
+    ("RAdam", dict(betas=(0.9, 0.99))),
 ]
 
 
@@ -82,7 +114,11 @@ def ours(rule, given, start, grads, dtype="float64", machine="compiled"):
 
 def torchs(rule, given, start, grads, dtype="float64"):
     torch = oracle("torch")
-    kind = getattr(torch, dtype)
+    with doubles(torch) if dtype == "float64" else nullcontext():
+        return torchs_steps(torch, rule, given, start, grads, getattr(torch, dtype))
+
+
+def torchs_steps(torch, rule, given, start, grads, kind):
     params = [torch.nn.Parameter(torch.tensor(p, dtype=kind)) for p in start]
     optimizer = getattr(torch.optim, rule)(params, foreach=False, **given)
     for step in grads:
@@ -133,26 +169,54 @@ def test_60_steps_in_float32_are_torchs_and_as_near_to_float64(rule, given):
         assert np.linalg.norm(mine - exact) <= 1.1 * np.linalg.norm(theirs - exact) + 1e-8 * norm
 
 
+TORCHS = [name for name, record in optim.zoo.items() if "torch" in record.presets and name != "AMSGrad"]
+
+
 @pytest.mark.oracle
-def test_lr_may_be_a_0d_tensor_that_is_changed_between_steps():
+@pytest.mark.parametrize("rule", TORCHS)
+def test_lr_may_be_a_0d_tensor_that_is_changed_between_steps(rule):
     torch = oracle("torch")
     rng = np.random.default_rng(7)
-    p, q = (
-        mg.Parameter(mg.tensor(rng.normal(size=9))),
-        torch.nn.Parameter(torch.zeros(9, dtype=torch.float64)),
-    )
-    q.data = torch.tensor(p.array.copy())
-    lr, rate = mg.tensor(0.1, dtype=mg.float64), torch.tensor(0.1, dtype=torch.float64)
-    pair = (optim.Adam([p], lr=lr), torch.optim.Adam([q], lr=rate, foreach=False))
-    for t in range(20):
-        g = rng.normal(size=9)
-        p.grad, q.grad = mg.tensor(g), torch.tensor(g)
-        lr.fill_(0.1 / (t + 1))
-        rate.fill_(0.1 / (t + 1))
-        for o in pair:
-            o.step()
+    with doubles(torch):
+        p, q = mg.Parameter(mg.tensor(rng.normal(size=9))), torch.nn.Parameter(torch.zeros(9))
+        q.data = torch.tensor(p.array.copy())
+        lr, rate = mg.tensor(0.1, dtype=mg.float64), torch.tensor(0.1)
+        pair = (getattr(optim, rule)([p], lr=lr), getattr(torch.optim, rule)([q], lr=rate, foreach=False))
+        for t in range(20):
+            g = rng.normal(size=9)
+            p.grad, q.grad = mg.tensor(g), torch.tensor(g)
+            lr.fill_(0.1 / (t + 1))
+            rate.fill_(0.1 / (t + 1))
+            for o in pair:
+                o.step()
     close([p.array], [q.detach().numpy()], 1e-12)
     assert pair[0].param_groups[0]["lr"] is lr
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("rule", TORCHS)
+def test_groups_of_every_rule_have_options_of_their_own(rule):
+    torch = oracle("torch")
+    rng = np.random.default_rng(8)
+    start, grads = [rng.normal(size=s) for s in SHAPES], gradients(rng, 20)
+    results = []
+    with doubles(torch):
+        for lib, make in (
+            (mg, lambda a: mg.Parameter(mg.tensor(a))),
+            (torch, lambda a: torch.nn.Parameter(torch.tensor(a))),
+        ):
+            params = [make(p) for p in start]
+            optimizer = getattr(lib.optim, rule)(
+                [{"params": params[:2], "lr": 0.1}, {"params": params[2], "maximize": True}], lr=0.02
+            )
+            optimizer.add_param_group({"params": params[3:], "lr": 0.05})
+            for t, step in enumerate(grads):
+                for p, g in zip(params, step, strict=True):
+                    p.grad = None if g is None else lib.tensor(g)
+                optimizer.param_groups[t % 3]["lr"] *= 0.9
+                optimizer.step()
+            results.append([p.detach().numpy() for p in params])
+    close(*results, 1e-12)
 
 
 @pytest.mark.oracle
@@ -208,9 +272,6 @@ def test_half_parameters_step_in_float32_and_are_rounded_once(rule, given, dtype
 # --------------------------------------------------------------------------------------- arguments and errors
 
 
-TORCHS = [name for name, record in optim.zoo.items() if "torch" in record.presets and name != "AMSGrad"]
-
-
 def own_options(rule):
     """The options that a rule has beyond torch's."""
     mine, theirs = (inspect.signature(getattr(lib.optim, rule)).parameters for lib in (mg, oracle("torch")))
@@ -254,6 +315,23 @@ def test_arguments_and_defaults_are_torchs(rule):
         ("Adam", dict(betas=(0.9, -0.5))),
         ("Adam", dict(weight_decay=-1)),
         ("AdamW", dict(weight_decay=-1)),
+        ("ASGD", dict(lr=-1)),
+        ("ASGD", dict(weight_decay=-1)),
+        ("Rprop", dict(lr=-1)),
+        ("Rprop", dict(etas=(1.5, 1.2))),
+        ("Rprop", dict(etas=(0.5, 0.9))),
+        ("Adagrad", dict(lr_decay=-1)),
+        ("Adagrad", dict(initial_accumulator_value=-0.5)),
+        ("Adagrad", dict(eps=-1)),
+        ("Adadelta", dict(rho=-1)),
+        ("Adadelta", dict(rho=1.5)),
+        ("RMSprop", dict(alpha=-1)),
+        ("RMSprop", dict(momentum=-1)),
+        ("RMSprop", dict(eps=-1)),
+        ("Adamax", dict(betas=(0.9, 1.0))),
+        ("NAdam", dict(momentum_decay=-1)),
+        ("NAdam", dict(betas=(-0.1, 0.9))),
+        ("RAdam", dict(weight_decay=-1)),
     ],
 )
 def test_values_out_of_range_raise_what_torch_raises(rule, given):

@@ -16,8 +16,8 @@ from oracle import oracle
 
 import kernels
 from kernels import Elementwise, Rows, layers, rules
-from kernels.rules import descent
 from kernels.dtypes import compute_type
+from kernels.rules import descent
 
 cupy = oracle("cupy")
 nvrtc = cupy.cuda.nvrtc
@@ -106,6 +106,17 @@ def memory(made):
         (rules.ADAM, ("amsgrad",), 5, 4),
         (rules.SGD, (), 2, 1),
         (rules.SGD, ("momentum", "nesterov"), 3, 2),
+        (rules.ADAM, ("amsgrad", "corrected_max"), 5, 4),
+        (rules.ADAMAX, (), 4, 3),
+        (rules.NADAM, (), 4, 3),
+        (rules.RADAM, (), 4, 3),
+        (rules.ASGD, (), 3, 2),
+        (rules.RPROP, (), 4, 3),
+        (rules.ADAGRAD, (), 3, 2),
+        (rules.ADADELTA, (), 4, 3),
+        (rules.RMSPROP, (), 3, 2),
+        (rules.RMSPROP, ("centered",), 4, 3),
+        (rules.RMSPROP, ("centered", "eps_in_sqrt", "momentum"), 5, 4),
         (layers.BIAS_RELU, (), 2, 1),
     ],
 )

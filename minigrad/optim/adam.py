@@ -204,7 +204,7 @@ class AMSGrad(Adam):
         differentiable: bool = False,
         fused: bool | None = None,
     ):
-        options = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=True)
+        options: dict[str, Any] = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=True)
         options |= dict(maximize=maximize, decoupled_weight_decay=decoupled_weight_decay)
         options |= dict(bias_correction=bias_correction, differentiable=differentiable)
         Optimizer.__init__(self, params, options)

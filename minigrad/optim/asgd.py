@@ -31,7 +31,7 @@ class ASGD(Optimizer):
         "alpha": Range("alpha value"),
         "t0": Range("t0 value"),
     }
-    carries = ("mu", "eta")
+    carries = ("eta", "mu")
     record = Record(
         year=1992,
         paper="Polyak & Juditsky, Acceleration of stochastic approximation by averaging, SIAM J. Control 30",
@@ -62,6 +62,6 @@ class ASGD(Optimizer):
     ) -> dict[str, float]:
         lr, lambd = float(group["lr"]), float(group["lambd"])
         eta, mu = kept.get("eta", lr), kept.get("mu", 1.0)
-        kept["mu"] = 1 / max(1.0, t - float(group["t0"]))
         kept["eta"] = lr / (1 + lambd * lr * t) ** float(group["alpha"])
+        kept["mu"] = 1 / max(1.0, t - float(group["t0"]))
         return dict(eta=eta, mu=mu, lambd=lambd, weight_decay=float(group["weight_decay"]))
