@@ -5,8 +5,20 @@ learning rate, what ails it, what to begin with. Each file is one tool.
 """
 
 from .accumulation import accumulate, endless, windows
-from .checkpoints import Checkpoints, Found, owned, packed, read, restore, state_of, unpacked, weights
+from .checkpoints import (
+    Checkpoints,
+    Found,
+    at_rest,
+    owned,
+    packed,
+    read,
+    restore,
+    state_of,
+    unpacked,
+    weights,
+)
 from .curves import Curve, draw
+from .diagnosis import Diagnosis
 from .finder import Finding, Snapshot, Sweep, lr_find, sweep
 from .guard import Guard
 from .interrupt import Interrupt
@@ -14,6 +26,8 @@ from .presets import PRESETS, Preset, optimizer_named, rule, taken
 from .recommendation import Recommendation, ask, recommend
 from .scaling import linear_scaling
 from .stopping import EarlyStopping, GradientNormStop, gradient_norm
+from .symptoms import Symptom
+from .watching import NaNWatch, watch
 
 __all__ = [
     "Checkpoints",
@@ -22,6 +36,7 @@ __all__ = [
     "weights",
     "restore",
     "state_of",
+    "at_rest",
     "owned",
     "packed",
     "unpacked",
@@ -49,4 +64,8 @@ __all__ = [
     "Recommendation",
     "ask",
     "recommend",
+    "Diagnosis",
+    "Symptom",
+    "NaNWatch",
+    "watch",
 ]
