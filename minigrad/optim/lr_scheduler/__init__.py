@@ -17,7 +17,7 @@ optim/schedule holds them, needs neither; the formulas here are those. What is k
     compose.py   SequentialLR, ChainedScheduler
 """
 
-from .base import LRScheduler, _LRScheduler
+from .base import EPOCH_DEPRECATION_WARNING, LRScheduler, _LRScheduler
 from .compose import ChainedScheduler, SequentialLR
 from .cosine import CosineAnnealingLR, CosineAnnealingWarmRestarts
 from .cycle import CyclicLR, OneCycleLR

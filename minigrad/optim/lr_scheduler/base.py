@@ -28,7 +28,7 @@ ORDER = (
     "In PyTorch 1.1.0 and later, `optimizer.step()` comes before `lr_scheduler.step()`, or the first value "
     "of the schedule is skipped. See https://pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate"
 )
-EPOCH = (
+EPOCH_DEPRECATION_WARNING = (
     "The epoch parameter in `scheduler.step()` is deprecated: call `scheduler.step()`. An epoch that is "
     "given takes the closed form, where there is one, in place of the chainable form."
 )
@@ -51,8 +51,8 @@ class LRScheduler:
                 group.setdefault("initial_lr", copied(group["lr"]))
             elif "initial_lr" not in group:
                 raise KeyError(
-                    f"param 'initial_lr' is not specified in param_groups[{k}] when resuming with last_epoch "
-                    f"{last_epoch}: load the optimizer's state first, or begin with last_epoch=-1"
+                    f"param 'initial_lr' is not specified in param_groups[{k}] when resuming scheduler with "
+                    f"last_epoch >= 0 ({last_epoch}): load the optimizer's state first, or begin with -1"
                 )
         self.base_lrs: list[Rate] = values(optimizer, "initial_lr")
         self.last_epoch = last_epoch
@@ -87,7 +87,7 @@ class LRScheduler:
                 )
         self._step_count += 1
         if epoch is not None:
-            warnings.warn(EPOCH, UserWarning, stacklevel=2)
+            warnings.warn(EPOCH_DEPRECATION_WARNING, UserWarning, stacklevel=2)
         self._update_lr(epoch)
 
     def _initial_step(self) -> None:
@@ -145,12 +145,10 @@ class LRScheduler:
         rule = type(self).__name__
         if not isinstance(state_dict, dict):
             raise TypeError(f"{rule}: the state is a {type(state_dict).__name__}, not a dict")
-        for name in ("base_lrs", "_last_lr"):
-            count, groups = len(state_dict.get(name, ())), len(self.optimizer.param_groups)
-            if name in state_dict and count != groups:
-                raise ValueError(
-                    f"{rule}: the state has {count} {name}, the optimizer {groups} parameter groups"
-                )
+        groups = len(self.optimizer.param_groups)
+        count = len(state_dict.get("_last_lr", self.optimizer.param_groups))
+        if count != groups:
+            raise ValueError(f"{rule}: the state has {count} learning rates, the optimizer {groups} groups")
         vars(self).update({name: value for name, value in state_dict.items() if name != "optimizer"})
 
 

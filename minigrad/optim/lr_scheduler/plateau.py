@@ -6,7 +6,7 @@ import math
 import warnings
 from typing import Any
 
-from .base import EPOCH, LRScheduler, checked, put, values
+from .base import EPOCH_DEPRECATION_WARNING, LRScheduler, checked, put, values
 
 
 class ReduceLROnPlateau(LRScheduler):
@@ -70,7 +70,7 @@ class ReduceLROnPlateau(LRScheduler):
         """Look at the metric of an epoch, a number or a Tensor of one element."""
         current = float(metrics)
         if epoch is not None:
-            warnings.warn(EPOCH, UserWarning, stacklevel=2)
+            warnings.warn(EPOCH_DEPRECATION_WARNING, UserWarning, stacklevel=2)
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
 
         if self._is_better(current, self.best):

@@ -49,7 +49,8 @@ def main(argv: list[str] | None = None) -> None:
         out = given.out or f"{given.plot[0]}.png"
         draw({name: [curve(t) for t in ts] for name, curve in curves.items()}, out, given.log)
     except (ImportError, OSError, TypeError, ValueError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        why = "an option of another type is needed: " if isinstance(error, TypeError) else ""
+        print(f"{parser.prog}: {why}{error}", file=sys.stderr)
         raise SystemExit(2) from None
     print(out)
 
