@@ -13,13 +13,17 @@ from .adan import Adan
 from .ademamix import AdEMAMix
 from .asgd import ASGD
 from .groups import param_groups
+from .hypergradient import SGDHD, AdamHD
 from .lamb import LAMB
 from .lars import LARS
 from .lion import Lion
 from .lookahead import Lookahead
+from .mirror import ExponentiatedGradient, MirrorDescent
 from .nadam import NAdam
 from .nesterov import NAG
+from .noise import GradientNoise, PerturbedGD
 from .optimizer import Optimizer
+from .prodigy import Prodigy
 from .radam import RAdam
 from .record import registry
 from .rmsprop import RMSprop
@@ -35,22 +39,29 @@ __all__ = [
     "Adadelta",
     "Adagrad",
     "Adam",
+    "AdamHD",
     "AdamW",
     "AdamWScheduleFree",
     "Adamax",
     "Adan",
+    "ExponentiatedGradient",
+    "GradientNoise",
     "LAMB",
     "LARS",
     "Lion",
     "Lookahead",
+    "MirrorDescent",
     "NAG",
     "NAdam",
     "Optimizer",
+    "PerturbedGD",
+    "Prodigy",
     "RAdam",
     "RMSprop",
     "Rprop",
     "SAM",
     "SGD",
+    "SGDHD",
     "SGDScheduleFree",
     "SGDW",
     "lr_scheduler",

@@ -60,8 +60,8 @@ class NAG(SGD):
         fixed_decay: bool = False,
     ):
         options: dict[str, Any] = dict(maximize=maximize, form=form, fixed_decay=fixed_decay)
-        decays: dict[str, Any] = dict(decoupled_weight_decay=decoupled_weight_decay)
-        super().__init__(params, lr, momentum, 0, weight_decay, **options, **decays)
+        options |= dict(decoupled_weight_decay=decoupled_weight_decay)
+        super().__init__(params, lr, momentum, 0, weight_decay, **options)
 
     def check(self, group: dict[str, Any]) -> None:
         super().check(group)

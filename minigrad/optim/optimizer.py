@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar
 
-from ..arena import Arena, collect, house, zero_grad
+from ..arena import Arena, collect, cut, house, zero_grad
 from ..backend import Array
 from ..grad_mode import enable_grad
 from ..hooks import Handle
@@ -95,6 +95,7 @@ class Optimizer:
         self.kept: dict[Tensor, dict[str, float]] = {}  # the further numbers of a rule that carries some
         self.own: dict[Any, dict[str, Any]] = defaultdict(dict)  # the state of a subclass without a kernel
         self.before: dict[object, Callable] = {}
+        self.ready: dict[object, Callable] = {}
         self.after: dict[object, Callable] = {}
 
     def parameters(self) -> list[Tensor]:
@@ -130,6 +131,18 @@ class Optimizer:
         arena, piece = run.arena, run.piece
         state = [name and piece(arena.state(self, name)) for name in _passed(self.kernel, flags)]
         self.kernel(piece(arena.gradient), piece(arena.array), *state, scalars=scalars, flags=flags)
+
+    def slots_of(self, p: Tensor, group: dict[str, Any]) -> tuple[str, ...]:
+        """The names of the state of one parameter, for a rule whose parameters differ in that."""
+        return self.slots(group)
+
+    def shape_of(self, p: Tensor, name: str) -> tuple[int, ...]:
+        """The shape of a parameter's state slot."""
+        return p.array.shape
+
+    def place(self, p: Tensor, name: str) -> Array:
+        """The part of a state slot that belongs to a parameter, a view of the state itself."""
+        return cut(p.arena.state(self, name), p.offset, p.array.shape)
 
     def slot(self, run: Run, name: str) -> Array:
         """A run's part of a state slot."""
@@ -180,6 +193,8 @@ class Optimizer:
                 args, kwargs = changed
                 closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         loss = self.evaluate(closure)
+        for hook in list(self.ready.values()):
+            hook(self)
         self.update()
         for hook in list(self.after.values()):
             hook(self, args, kwargs)
@@ -285,7 +300,9 @@ class Optimizer:
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {
-            k: v for k, v in self.__dict__.items() if k not in ("before", "after", "steps", "kept", "own")
+            k: v
+            for k, v in self.__dict__.items()
+            if k not in ("before", "ready", "after", "steps", "kept", "own")
         }
         return kept | {"saved": self.state_dict()}
 
@@ -301,6 +318,10 @@ class Optimizer:
     def register_step_pre_hook(self, hook: Callable) -> Handle:
         """Call hook(optimizer, args, kwargs) before each step; it may return new (args, kwargs)."""
         return Handle(self.before, hook)
+
+    def register_update_pre_hook(self, hook: Callable) -> Handle:
+        """Call hook(optimizer) before each update, when the gradients are there: after the closure."""
+        return Handle(self.ready, hook)
 
     def register_step_post_hook(self, hook: Callable) -> Handle:
         """Call hook(optimizer, args, kwargs) after each step."""

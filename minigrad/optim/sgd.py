@@ -68,8 +68,14 @@ class SGD(Optimizer):
         decoupled_weight_decay: bool = False,
         fixed_decay: bool = False,
     ):
-        options = dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay)
-        options |= dict(nesterov=nesterov, maximize=maximize, differentiable=differentiable, form=form)
+        options: dict[str, Any] = dict(lr=lr, momentum=momentum, dampening=dampening)
+        options |= dict(
+            weight_decay=weight_decay,
+            nesterov=nesterov,
+            maximize=maximize,
+            differentiable=differentiable,
+            form=form,
+        )
         options |= dict(decoupled_weight_decay=decoupled_weight_decay, fixed_decay=fixed_decay)
         super().__init__(params, options)
 
@@ -145,9 +151,9 @@ class SGDW(SGD):
         form: str = "heavy_ball",
         fixed_decay: bool = False,
     ):
-        options = dict(maximize=maximize, differentiable=differentiable, form=form, fixed_decay=fixed_decay)
-        decays: dict[str, Any] = dict(decoupled_weight_decay=True)
-        super().__init__(params, lr, momentum, dampening, weight_decay, nesterov, **options, **decays)
+        options: dict[str, Any] = dict(maximize=maximize, differentiable=differentiable, form=form)
+        options |= dict(fixed_decay=fixed_decay, decoupled_weight_decay=True)
+        super().__init__(params, lr, momentum, dampening, weight_decay, nesterov, **options)
 
     def check(self, group: dict[str, Any]) -> None:
         super().check(group)

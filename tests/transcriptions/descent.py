@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import case
+from . import case, together
 from .libraries import kozistr, optax, torch
 
 
@@ -76,6 +76,40 @@ def nag(p, grads, lr=1e-2, momentum=0.9, weight_decay=0.0, form="velocity"):
             v = momentum * v + (g + weight_decay * (p - lr * momentum * v))
             p = p - lr * v
     return p
+
+
+@together
+def sgd_hd(params, grads, lr=1e-3, hypergrad_lr=1e-3, momentum=0.0, weight_decay=0.0, nesterov=False):
+    """[Baydin et al. 2018, Algorithms 4 and 5]: alpha <- alpha - beta grad . du/dalpha, du/dalpha = -d."""
+    v = [np.zeros_like(p) for p in params]
+    last = [np.zeros_like(p) for p in params]
+    for step in grads:
+        with_gradient = [k for k, g in enumerate(step) if g is not None]
+        d = {k: step[k] + weight_decay * params[k] for k in with_gradient}
+        lr = lr - hypergrad_lr * sum(np.sum(d[k] * -last[k]) for k in with_gradient)
+        for k in with_gradient:
+            v[k] = momentum * v[k] + d[k]
+            last[k] = d[k] + momentum * v[k] if nesterov else v[k]
+            params[k] = params[k] - lr * last[k]
+    return params
+
+
+@together
+def adam_hd(params, grads, lr=1e-3, hypergrad_lr=1e-7, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    """[Baydin et al. 2018, Algorithm 6]"""
+    m, v, last = ([np.zeros_like(p) for p in params] for _ in range(3))
+    t, (b1, b2) = [0] * len(params), betas
+    for step in grads:
+        with_gradient = [k for k, g in enumerate(step) if g is not None]
+        d = {k: step[k] + weight_decay * params[k] for k in with_gradient}
+        lr = lr + hypergrad_lr * sum(np.sum(d[k] * last[k]) for k in with_gradient)
+        for k in with_gradient:
+            t[k] += 1
+            m[k] = b1 * m[k] + (1 - b1) * d[k]
+            v[k] = b2 * v[k] + (1 - b2) * d[k] ** 2
+            last[k] = m[k] / (1 - b1 ** t[k]) / (np.sqrt(v[k] / (1 - b2 ** t[k])) + eps)
+            params[k] = params[k] - lr * last[k]
+    return params
 
 
 WHOLE = dict(lr=0.01, momentum=0.9, dampening=0.3, weight_decay=0.1)
@@ -156,4 +190,15 @@ CASES = [
     ),
     case("NAG", nag, dict(lr=0.01, weight_decay=0.1)),
     case("NAG", nag, dict(lr=0.01, weight_decay=0.1, form="heavy_ball")),
+    case("SGDHD", sgd_hd, dict(lr=0.01, hypergrad_lr=1e-9)),
+    case("SGDHD", sgd_hd, dict(lr=0.01, hypergrad_lr=1e-9, momentum=0.9, weight_decay=0.1)),
+    case("SGDHD", sgd_hd, dict(lr=0.01, hypergrad_lr=1e-9, momentum=0.9, nesterov=True)),
+    case("AdamHD", adam_hd, dict(lr=0.01, hypergrad_lr=1e-7, weight_decay=0.1)),
+    case(
+        "MirrorDescent",
+        sgd,
+        dict(lr=0.01),
+        torch("SGD", lr=0.01),
+        optax(lambda o: o.sgd(0.01)),
+    ),
 ]
