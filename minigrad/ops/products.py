@@ -18,7 +18,13 @@ from .sums import is_half
 def product(a, b, out=None):
     """a @ b on arrays, into `out` if given."""
     if type(a) is not np.ndarray:
-        return xp_of(a).matmul(a, b) if out is None else xp_of(a).matmul(a, b, out=out)
+        xp = xp_of(a)
+        if (a.ndim > 2 or b.ndim > 2) and a.dtype.name == "bfloat16":  # cupy.matmul has no batches of it
+            y = xp.matmul(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
+            if out is not None:
+                out[...] = y
+            return y if out is None else out
+        return xp.matmul(a, b) if out is None else xp.matmul(a, b, out=out)
     if a.dtype.itemsize == 2 and is_half(a):
         y = np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
         if out is None:
