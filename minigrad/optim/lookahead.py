@@ -67,14 +67,14 @@ class Lookahead(Wrapper):
                 "'pullback'"
             )
         self.k, self.alpha, self.pullback_momentum, self.count = k, alpha, pullback_momentum, 0
-        self.ready()
+        self.unsaved()
         if pullback_momentum != "none" and not self.momenta():
             raise ValueError(
                 f"Lookahead: pullback_momentum={pullback_momentum!r}, but "
-                f"{type(self.innermost).__name__} with these options has no {' or '.join(MOMENTA)}; use 'none'"
+                f"{type(self.innermost).__name__} has no {' or '.join(MOMENTA)} with these options"
             )
 
-    def ready(self) -> None:
+    def unsaved(self) -> None:
         self.begun: set[Tensor] = set()  # the parameters that have slow weights
 
     @property

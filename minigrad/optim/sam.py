@@ -78,9 +78,9 @@ class SAM(Wrapper):
                 "that take a gradient"
             )
         self.rho, self.adaptive = rho, bool(adaptive)
-        self.ready()
+        self.unsaved()
 
-    def ready(self) -> None:
+    def unsaved(self) -> None:
         self.away = ExitStack()  # what brings the parameters back
         self.is_away = False
 

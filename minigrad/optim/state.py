@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..arena import cut
 from ..backend import Array, to_device
 from ..tensor import Tensor
 
@@ -33,17 +32,11 @@ def current(optimizer: Optimizer) -> Mapping[Tensor, Mapping[str, Any]]:
         return optimizer.own
     found: dict[Tensor, Mapping[str, Any]] = defaultdict(dict)
     for group in optimizer.param_groups:
-        names = optimizer.slots(group)
         for p in group["params"]:
             if t := optimizer.steps.get(p, 0):
-                slots = {n: Tensor(place(optimizer, p, n)) for n in names}
+                slots = {n: Tensor(optimizer.place(p, n)) for n in optimizer.slots_of(p, group)}
                 found[p] = MappingProxyType({"step": t} | optimizer.kept.get(p, {}) | slots)
     return MappingProxyType(found)
-
-
-def place(optimizer: Optimizer, p: Tensor, name: str) -> Array:
-    """The part of a state slot that belongs to a parameter."""
-    return cut(p.arena.state(optimizer, name), p.offset, p.array.shape)
 
 
 def save(optimizer: Optimizer) -> dict[str, Any]:
@@ -71,13 +64,13 @@ def load(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> None:
         given = {k: plain(v) for k, v in saved.items() if k not in ("params", "param_names")}
         options.append(group | optimizer.options(given))
         optimizer.check(options[-1])
-        names = optimizer.slots(options[-1])
         for p, label, index in members:
+            names = optimizer.slots_of(p, options[-1])
             stored = state_dict["state"].get(index, state_dict["state"].get(str(index), {}))
             if optimizer.kernel is None:
                 own.append((p, stored))
             else:
-                entries.append((p, *entry(f"{what}: {label}", p, names, optimizer.carries, stored)))
+                entries.append((p, *entry(f"{what}: {label}", optimizer, p, names, stored)))
     for group, chosen in zip(optimizer.param_groups, options, strict=True):
         group.update(chosen)
     optimizer.own.clear()
@@ -90,7 +83,7 @@ def load(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> None:
         else:
             optimizer.kept.pop(p, None)
         for name, value in values.items():
-            place(optimizer, p, name)[...] = to_device(value, p.device)
+            optimizer.place(p, name)[...] = to_device(value, p.device)
 
 
 def matched(
@@ -128,21 +121,20 @@ def matched(
 
 
 def entry(
-    label: str, p: Tensor, names: tuple[str, ...], carries: tuple[str, ...], stored: Mapping[str, Any]
+    label: str, optimizer: Optimizer, p: Tensor, names: tuple[str, ...], stored: Mapping[str, Any]
 ) -> tuple[int, dict[str, float], dict[str, Array]]:
     """t, carried numbers and slots of one parameter; zeros where nothing was stored: it had taken no step."""
-    known = {n: stored[n] for n in names if stored.get(n) is not None}
+    known, carries = {n: stored[n] for n in names if stored.get(n) is not None}, optimizer.carries
     if not known and "step" not in stored:
-        return 0, {}, dict.fromkeys(names, np.zeros(p.array.shape))
+        return 0, {}, dict.fromkeys(names, np.zeros(()))
     missing = [n for n in (*names, *carries) if stored.get(n) is None]
     if missing:
         raise ValueError(f"{label} has no {missing[0]!r} but {list(stored)}; is it another rule's state?")
     arrays = {n: array_of(v) for n, v in known.items()}
     for name, array in arrays.items():
-        if array.shape != p.array.shape:
-            raise ValueError(
-                f"{label}: {name!r} has shape {list(array.shape)}, the parameter {list(p.array.shape)}"
-            )
+        if array.shape != (wanted := optimizer.shape_of(p, name)):
+            whose = "the parameter" if wanted == p.array.shape else "here it has"
+            raise ValueError(f"{label}: {name!r} has shape {list(array.shape)}, {whose} {list(wanted)}")
     kept = {n: float(stored[n]) for n in carries}
     return int(stored.get("step", 1)), kept, arrays  # PyTorch's SGD counts no steps
 

@@ -9,12 +9,14 @@ it does not know itself (train() and eval() of Schedule-Free, say) it asks of th
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from ..arena import house
-from ..backend import Array, to_device
+from ..backend import to_device
+from ..hooks import Handle
 from ..tensor import Tensor
 from . import state as states
 from .optimizer import Optimizer
@@ -31,14 +33,14 @@ class Wrapper(Optimizer):
     numbers: ClassVar[tuple[str, ...]] = ()
     buffers: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, optimizer: Optimizer):
+    def __init__(self, optimizer: Any):
         if not isinstance(optimizer, Optimizer):
             name = type(self).__name__
             raise TypeError(
                 f"{name}: wraps an optimizer, not a {type(optimizer).__name__}; as "
                 f"{name}(optim.SGD(params, lr))"
             )
-        self.optimizer = optimizer
+        self.optimizer: Optimizer = optimizer
         self.before: dict[object, Callable] = {}
         self.after: dict[object, Callable] = {}
 
@@ -85,6 +87,10 @@ class Wrapper(Optimizer):
         """Forget the gradients; with set_to_none=False, fill them with zeros."""
         self.optimizer.zero_grad(set_to_none)
 
+    def register_update_pre_hook(self, hook: Callable) -> Handle:
+        """Call hook(the rule inside) when the gradients of its step are there."""
+        return self.optimizer.register_update_pre_hook(hook)
+
     # ------------------------------------------------------------------------------------------------- a step
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -112,10 +118,6 @@ class Wrapper(Optimizer):
 
     # -------------------------------------------------------------------------------------------------- state
 
-    def place(self, p: Tensor, name: str) -> Array:
-        """The part of one of this wrapper's own slots that belongs to a parameter."""
-        return states.place(self, p, name)
-
     @property
     def state(self) -> Mapping[Tensor, Mapping[str, Any]]:
         """The state of the rule inside, each parameter's with this wrapper's own slots."""
@@ -126,7 +128,7 @@ class Wrapper(Optimizer):
         for p in self.moved():
             own = {name: Tensor(self.place(p, name)) for name in self.buffers}
             found[p] = MappingProxyType(dict(inner.get(p, {})) | own)
-        return MappingProxyType(states.defaultdict(dict, found))
+        return MappingProxyType(defaultdict(dict, found))
 
     def state_dict(self) -> dict[str, Any]:
         """{"state": own slots by index, "param_groups": those inside, "wrapper": name and numbers,
@@ -158,7 +160,7 @@ class Wrapper(Optimizer):
             for p, label, index in members:
                 stored = state_dict["state"].get(index, state_dict["state"].get(str(index)))
                 if stored is not None:
-                    arrays = states.entry(f"{what}: {label}", p, self.buffers, (), stored)[2]
+                    arrays = states.entry(f"{what}: {label}", self, p, self.buffers, stored)[2]
                     entries.append((p, arrays))
         self.optimizer.load_state_dict(state_dict["optimizer"])
         for n in self.numbers:
@@ -179,10 +181,10 @@ class Wrapper(Optimizer):
         saved = kept.pop("saved")
         self.__dict__.update(kept, before={}, after={})
         house(self.parameters())
-        self.ready()
+        self.unsaved()
         self.load_state_dict(saved)
 
-    def ready(self) -> None:
+    def unsaved(self) -> None:
         """The attributes of a wrapper that are not saved."""
 
     def __repr__(self) -> str:
