@@ -207,6 +207,14 @@ def test_a_state_of_another_optimizer_is_refused_and_changes_nothing():
     sequence = SequentialLR(opt, [StepLR(opt, 3), StepLR(opt, 3)], [4])
     with pytest.raises(ValueError, match="the state has 1 schedulers, not 2"):
         sequence.load_state_dict(SequentialLR(opt, [StepLR(opt, 3)], []).state_dict())
+    before = copy.deepcopy(sequence.state_dict())
+    with pytest.raises(ValueError, match="StepLR: the state has 1 learning rates"):
+        sequence.load_state_dict(
+            before | {"last_epoch": 7, "_schedulers": [StepLR(opt, 9).state_dict(), alone.state_dict()]}
+        )
+    with pytest.raises(ValueError, match="the state has 0 schedulers, not 2"):
+        sequence.load_state_dict(StepLR(opt, 9).state_dict())
+    assert sequence.state_dict() == before
 
 
 # ---------------------------------------------------------------------------------------- construction

@@ -2,8 +2,7 @@
 
 A scheduler says what the learning rates are at epoch `last_epoch` in one of two forms:
 
-    get_lr()                 from the groups' present lr, by a recursion; so schedulers can be chained, and
-    what
+    get_lr()                 from the groups' present lr, by a recursion: schedulers can be chained, and what
                              another scheduler or the user wrote into a group stays
     _get_closed_form_lr()    from base_lrs alone, as step(epoch) takes it; not every class has it
 
@@ -139,17 +138,19 @@ class LRScheduler:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a state_dict(), PyTorch's own too. Load the optimizer's state as well: it holds lr.
 
-        TypeError for what is no dict; ValueError where it has other parameter groups. Then nothing has
-        changed.
+        TypeError for what is no dict; ValueError where it is of another number of groups, or of parts. Then
+        nothing has changed.
         """
-        rule = type(self).__name__
+        self._check_state(state_dict)
+        vars(self).update({name: value for name, value in state_dict.items() if name != "optimizer"})
+
+    def _check_state(self, state_dict: dict[str, Any]) -> None:
+        rule, groups = type(self).__name__, len(self.optimizer.param_groups)
         if not isinstance(state_dict, dict):
             raise TypeError(f"{rule}: the state is a {type(state_dict).__name__}, not a dict")
-        groups = len(self.optimizer.param_groups)
         count = len(state_dict.get("_last_lr", self.optimizer.param_groups))
         if count != groups:
             raise ValueError(f"{rule}: the state has {count} learning rates, the optimizer {groups} groups")
-        vars(self).update({name: value for name, value in state_dict.items() if name != "optimizer"})
 
 
 class _LRScheduler(LRScheduler):

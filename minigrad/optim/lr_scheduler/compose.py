@@ -19,14 +19,19 @@ class Composite(LRScheduler):
         return super().state_dict() | {"_schedulers": [part.state_dict() for part in self._schedulers]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict({k: v for k, v in state_dict.items() if k != "_schedulers"})
-        saved = state_dict["_schedulers"]
-        if len(saved) != len(self._schedulers):
-            raise ValueError(
-                f"{type(self).__name__}: the state has {len(saved)} schedulers, not {len(self._schedulers)}"
-            )
-        for part, state in zip(self._schedulers, saved):
+        self._check_state(state_dict)
+        own = {k: v for k, v in state_dict.items() if k not in ("optimizer", "_schedulers")}
+        vars(self).update(own)
+        for part, state in zip(self._schedulers, state_dict["_schedulers"]):
             part.load_state_dict(state)
+
+    def _check_state(self, state_dict: dict[str, Any]) -> None:
+        super()._check_state(state_dict)
+        rule, saved = type(self).__name__, state_dict.get("_schedulers", ())
+        if len(saved) != len(self._schedulers):
+            raise ValueError(f"{rule}: the state has {len(saved)} schedulers, not {len(self._schedulers)}")
+        for part, state in zip(self._schedulers, saved):
+            part._check_state(state)
 
     def _to_initial(self) -> None:
         """Every group's lr is its initial_lr again."""
