@@ -168,6 +168,14 @@ def optimizer_of(model: nn.Module, c: Config) -> Any:
     return training.optimizer_named(c.optimizer, groups, options)
 
 
+def rates_of(optimizer: Any, c: Config, task: Any) -> list[tuple[dict[str, Any], schedules.Schedule]]:
+    """Each group that has a learning rate, and its schedule; a rate that the rule learns is left to it."""
+    groups = [g for g in optimizer.param_groups if "lr" in g and not isinstance(g["lr"], mg.Tensor)]
+    if len(groups) < len(optimizer.param_groups) and (c.schedule != "constant" or c.warmup):
+        raise ValueError(f"--schedule {c.schedule}: {c.optimizer} sees to its learning rate; use constant")
+    return [(g, schedule_of(c, task, g["lr"])) for g in groups]
+
+
 def schedule_of(c: Config, task: Any, lr: float) -> schedules.Schedule:
     """Completed optimizer steps -> learning rate."""
     per = task.epoch if c.schedule_per == "epoch" else 1
@@ -180,14 +188,18 @@ def schedule_of(c: Config, task: Any, lr: float) -> schedules.Schedule:
 # -------------------------------------------------------------------------------------------------- the loop
 
 
+HOPELESS = 20  # steps skipped in a row that end a run; float16 finds its scale in fewer
+
+
 @dataclasses.dataclass
 class Progress:
-    """Where a run is: steps made, those of them that were skipped, the best score so far and its weights, the
-    losses since the last line of the log."""
+    """Where a run is: steps made, those skipped of them, and how many of these in a row just now; the best
+    score so far and its weights; the losses since the last line of the log."""
 
     device: str
     step: int = 0
     skipped: int = 0
+    row: int = 0
     best: float | None = None
     best_step: int = 0
     weights: dict[str, mg.Tensor] | None = None
@@ -215,9 +227,7 @@ class Run:
             print(f"{c.init}: not in the file: {missing}; not in the model: {other}")
         self.model.to(c.device)
         self.optimizer = optimizer_of(self.model, c)
-        self.rates = [
-            (g, schedule_of(c, self.task, g["lr"])) for g in self.optimizer.param_groups if "lr" in g
-        ]
+        self.rates = rates_of(self.optimizer, c, self.task)
         self.scaler = amp.GradScaler(self.kind, enabled=c.amp == "float16")
         self.average = averaged_of(self.model, c)  # None without --ema and --swa
         self.patience = training.EarlyStopping(c.early_stop, self.task.better) if c.early_stop else None
@@ -276,10 +286,14 @@ class Run:
 
     def score(self, batches: Any) -> float:
         model = self.judged.eval()
-        with mg.no_grad():
+        with mg.no_grad(), training.at_rest(self.optimizer):
             score = self.task.score(model, batches)
         model.train()
         return score
+
+    def weights(self) -> dict[str, mg.Tensor]:
+        with training.at_rest(self.optimizer):
+            return training.owned(self.judged.state_dict())
 
 
 def averaged_of(model: nn.Module, c: Config) -> Any:
@@ -329,12 +343,13 @@ def train(c: Config, found: training.Found | None, asked: training.Interrupt) ->
         while now.step < task.steps and not (run.patience and run.patience.should_stop):
             run.window = next(batches)
             for group, at in run.rates:
-                group["lr"] = lr = at(now.step - now.skipped)
+                group["lr"] = at(now.step - now.skipped)
             loss = run.step(careful=now.step < again)
             now.step += 1
             if loss is None:
-                now.skipped += 1
+                now.skipped, now.row = now.skipped + 1, now.row + 1
             else:
+                now.row = 0
                 now.losses.append(loss)  # stays on the device
                 if run.average is not None and now.step > (c.swa or 0) * task.steps:
                     run.average.update_parameters(run.model)
@@ -354,18 +369,20 @@ def train(c: Config, found: training.Found | None, asked: training.Interrupt) ->
                 continue
             if log:  # here the loop waits for the device
                 mean = float(mg.stack(now.losses).mean()) if now.losses else math.nan
-                if not math.isfinite(mean):
+                if (now.losses and not math.isfinite(mean)) or now.row >= HOPELESS:
                     stop(now, checkpoints, mean)
-                now.losses.clear()
+                lr = float(run.optimizer.param_groups[0].get("lr", math.nan))
                 shown = "-" if now.best is None else task.show(now.best)
                 bar.set_postfix(loss=f"{mean:.4f}", lr=f"{lr:.2g}", held_out=shown)
-                curve.add(step=now.step, loss=mean, lr=lr)
+                if now.losses:
+                    curve.add(step=now.step, loss=mean, lr=lr)
+                now.losses.clear()
             if look and task.held_out is not None:
                 score = run.score(task.held_out)
                 curve.add(step=now.step, score=score)
                 if now.best is None or task.better(score, now.best) == score:
                     now.best, now.best_step = score, now.step
-                    now.weights = training.owned(run.judged.state_dict())
+                    now.weights = run.weights()
                     checkpoints.save_best(now.weights, run.about | dict(step=now.step, score=score))
                 if run.patience is not None and run.patience(score):
                     print(f"no better score in {c.early_stop} looks: stopped after step {now.step:,}")
@@ -381,11 +398,12 @@ def train(c: Config, found: training.Found | None, asked: training.Interrupt) ->
                 )
     bar.close()
 
-    if now.weights is not None:
-        run.judged.load_state_dict(now.weights)
-    score = run.score(task.test)
-    if now.weights is None:
-        checkpoints.save_best(run.judged.state_dict(), run.about | dict(step=now.step, score=score))
+    with training.at_rest(run.optimizer):
+        if now.weights is not None:
+            run.judged.load_state_dict(now.weights)
+        score = run.score(task.test)
+        if now.weights is None:
+            checkpoints.save_best(run.weights(), run.about | dict(step=now.step, score=score))
     seconds = time.perf_counter() - started
     drawn = training.draw(c.folder / "curve.jsonl", c.folder.name)
     if text := task.epilogue(run.judged):

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ import numpy as np
 
 from .. import checkpoint, random
 from ..checkpoint import CheckpointError
+from ..optim.optimizer import Optimizer
 from ..tensor import Tensor
 
 KIND = "training state"
@@ -147,12 +148,30 @@ def weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 # ------------------------------------------------------------------------------------- the state of objects
 
 
+@contextlib.contextmanager
+def at_rest(*optimizers: Any) -> Iterator[None]:
+    """The parameters are what was learnt: to evaluate, to save, to load.
+
+    Rules that train somewhere else (Schedule-Free) are put into eval mode, and back to the bit afterwards;
+    what has no such modes, and what is no optimizer, is left alone.
+    """
+    moved = [o for o in optimizers if isinstance(o, Optimizer) and hasattr(o, "eval")]
+    for o in moved:
+        o.eval()
+    try:
+        yield
+    finally:
+        for o in moved:
+            o.train()
+
+
 def state_of(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Name -> state of each object: its state_dict(), or get_state() of a random generator."""
-    return {
-        name: part.get_state() if isinstance(part, random.Generator) else part.state_dict()
-        for name, part in parts.items()
-    }
+    """Name -> copy of the state of each object: its state_dict(), or get_state() of a random generator."""
+    with at_rest(*parts.values()):
+        return {
+            name: owned(part.get_state() if isinstance(part, random.Generator) else part.state_dict())
+            for name, part in parts.items()
+        }
 
 
 def restore(parts: Mapping[str, Any], state: Mapping[str, Any], label: Any = "the state") -> None:
@@ -163,16 +182,18 @@ def restore(parts: Mapping[str, Any], state: Mapping[str, Any], label: Any = "th
     missing = [name for name in parts if name not in state]
     if missing:
         raise CheckpointError(f"{label}: holds no {' and no '.join(missing)}; it has {', '.join(state)}")
-    former = owned(state_of(parts))
+    former = state_of(parts)
     touched: list[str] = []
     try:
-        for name, part in parts.items():
-            touched.append(name)
-            _same_types(former[name], state[name])
-            _load(part, state[name])
+        with at_rest(*parts.values()):
+            for name, part in parts.items():
+                touched.append(name)
+                _same_types(former[name], state[name])
+                _load(part, state[name])
     except Exception as error:  # whatever a state that does not fit makes an object raise
-        for name in touched:
-            _load(parts[name], former[name])
+        with at_rest(*parts.values()):
+            for name in touched:
+                _load(parts[name], former[name])
         what = (
             str(error)
             if isinstance(error, (ValueError, RuntimeError))

@@ -28,7 +28,7 @@ from typing import Any
 
 from .. import ops
 from ..tensor import Tensor
-from .checkpoints import owned, restore, state_of
+from .checkpoints import restore, state_of
 
 
 class NonFinite(ArithmeticError):
@@ -45,7 +45,7 @@ class Guard:
 
     def keep(self) -> None:
         """This is sound: to be gone back to."""
-        self.kept = owned(state_of(self.parts))
+        self.kept = state_of(self.parts)
         self.bad: Tensor | None = None
 
     @contextmanager
