@@ -1,6 +1,7 @@
 """What came after Adam: signs, differences of gradients, two memories, averages of the path, curvature."""
 
 from kernels.elementwise import Elementwise
+from kernels.rows import Rows
 
 # n <- beta3 n + (1 - beta3) (g + beta2 (g - g'))^2,  g' the gradient before         [Xie et al. 2022, alg. 1]
 # m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) (g - g')
@@ -153,5 +154,82 @@ SCHEDULE_FREE_TRAIN = Elementwise(
     T x = T(p);
     T left = T(S(y + away * (z - y)));
     p = x == left ? y : x + toward * (z - x);
+""",
+)
+
+# Prodigy learns d, an estimate of how far the solution is               [Mishchenko & Defazio 2024, alg. 4]
+#     m <- beta1 m + (1 - beta1) d g,  v <- beta2 v + (1 - beta2) d^2 g^2
+#     s <- beta3 s + (d / d0) d lr_bias g,  lr_bias = lr times bias correction;  safeguard_warmup: without it
+#     dots = sum g (p0 - p),  sums = sum |s|  of each row of the buffer, in double: the terms of dots cancel
+#     without decouple an L2 penalty is part of g;  sliced: every slice_p-th element of a tensor is asked,
+#     phase[i] + j its place in the tensor, modulo slice_p
+PRODIGY_MOMENTS = Rows(
+    "prodigy_moments",
+    "S g, S p, T p0, raw float64 d, raw int32 phase",
+    "T exp_avg, T exp_avg_sq, T s, row float64 dots, row float64 sums",
+    scalars="beta1 one_minus_beta1 beta2 one_minus_beta2 beta3 weight_decay d0 lr_bias slice_p",
+    flags="decouple safeguard_warmup sliced",
+    body="""
+    T x = T(p);
+    #if decouple
+    T e = T(g);
+    #else
+    T e = T(g) + weight_decay * x;
+    #endif
+    T by = T(d[0]);
+    exp_avg = beta1 * exp_avg + by * one_minus_beta1 * e;
+    exp_avg_sq = beta2 * exp_avg_sq + by * by * one_minus_beta2 * e * e;
+    #if sliced
+    T at = T(phase[i]) + T(j);
+    e = at == slice_p * floor(at / slice_p) ? e : T(0);
+    #endif
+    #if safeguard_warmup
+    T next = beta3 * s + by / d0 * by * e;
+    #else
+    T next = beta3 * s + by / d0 * (by * lr_bias) * e;
+    #endif
+    s = next;
+    dots = sum(float64(e) * float64(p0 - x));
+    sums = sum(float64(abs(next)));
+""",
+)
+
+# d_hat = d_coef (beta3 d_numerator + (d / d0) d lr_bias sum dots) / sum sums
+# d <- min(max(d_max, d_hat), growth_rate d);  computed in double, as is what it is given
+#     rate, what the step is scaled by, is that of the old d; nothing moves until a gradient was not zero
+PRODIGY_ESTIMATE = Rows(
+    "prodigy_estimate",
+    "T dots, T sums",
+    "row T d, row T d_max, row T d_numerator, row T rate",
+    scalars="beta3 d0 d_coef growth_rate lr_bias",
+    body="""
+    T was = d;
+    T over = beta3 * d_numerator + was / d0 * (was * lr_bias) * sum(dots);
+    T under = sum(sums);
+    T hat = under == T(0) ? was : d_coef * over / under;
+    T most = max(d_max, hat);
+    T grown = was == d0 ? max(was, hat) : was;
+    rate = under == T(0) ? T(0) : was * lr_bias;
+    d_numerator = over;
+    d_max = most;
+    d = min(most, grown * growth_rate);
+""",
+)
+
+# p <- p - rate (weight_decay p + m / (sqrt(v) + d eps)),  d the new one
+PRODIGY = Elementwise(
+    "prodigy",
+    "T exp_avg, T exp_avg_sq, raw float64 d, raw float64 rate",
+    "S p",
+    scalars="eps weight_decay",
+    flags="decouple",
+    body="""
+    T x = T(p);
+    T m = exp_avg;
+    T step = m == T(0) ? T(0) : m / (sqrt(exp_avg_sq) + T(d[0]) * eps);
+    #if decouple
+    step = step + weight_decay * x;
+    #endif
+    p = x - T(rate[0]) * step;
 """,
 )

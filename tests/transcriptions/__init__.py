@@ -48,6 +48,7 @@ class Case:
         False  # float32 may take the other side where the argument of a sign is within rounding of 0
     )
     tolerance: float = 1e-12  # of the transcription in float64
+    single: Callable[[Arrays, Grads], Arrays] | None = None  # what float32 is measured by, if not the paper
 
     def __str__(self) -> str:
         options = " ".join(f"{k}={v}".replace(" ", "") for k, v in self.options.items())
@@ -72,16 +73,23 @@ def case(
     options: dict[str, Any] | None = None,
     signs: bool = False,
     tolerance: float = 1e-12,
+    single: dict[str, Any] | None = None,
 ) -> Case:
-    """The case of `rule` with options `given`; the transcription is called with `options`, or the same."""
+    """The case of `rule` with options `given`; the transcription is called with `options`, or the same.
+
+    single: further options of the transcription for the comparison in float32. Prodigy subtracts parameters
+    from where they began, so what storing them in float32 takes away is of the size of what it measures: the
+    transcription then rounds the parameters, and nothing else.
+    """
     told = given if options is None else options
 
-    def paper(params: Arrays, grads: Grads) -> Arrays:
+    def paper(params: Arrays, grads: Grads, **more: Any) -> Arrays:
         if getattr(transcription, "together", False):
-            return transcription([p.copy() for p in params], grads, **told)
-        return [transcription(p.copy(), [g[k] for g in grads], **told) for k, p in enumerate(params)]
+            return transcription([p.copy() for p in params], grads, **told, **more)
+        return [transcription(p.copy(), [g[k] for g in grads], **told, **more) for k, p in enumerate(params)]
 
-    return Case(rule, given, paper, libraries, signs, tolerance)
+    measure = None if single is None else lambda params, grads: paper(params, grads, **single)
+    return Case(rule, given, paper, libraries, signs, tolerance, measure)
 
 
 def all_cases() -> list[Case]:

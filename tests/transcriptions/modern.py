@@ -4,7 +4,7 @@ from math import exp, log
 
 import numpy as np
 
-from . import case
+from . import case, together
 from .libraries import kozistr, optax, package
 
 
@@ -106,6 +106,63 @@ def schedule_free(
         x = (1 - weight / total) * x + weight / total * z
         y = (1 - beta) * z + beta * x
     return x if average else y
+
+
+@together
+def prodigy(
+    params,
+    grads,
+    lr=1.0,
+    betas=(0.9, 0.999),
+    beta3=None,
+    eps=1e-8,
+    weight_decay=0.0,
+    decouple=True,
+    use_bias_correction=False,
+    safeguard_warmup=False,
+    d0=1e-6,
+    d_coef=1.0,
+    growth_rate=np.inf,
+    slice_p=1,
+    stored=lambda p: p,
+):
+    """[Mishchenko & Defazio 2024, Algorithm 4], d^2 over d0, with the options of the authors' program."""
+    (b1, b2), d, d_max, r, k = betas, d0, d0, 0.0, 0
+    b3 = b2**0.5 if beta3 is None else beta3
+    starts = [p.copy() for p in params]
+    m, v, s = ([np.zeros_like(p) for p in params] for _ in range(3))
+    for step in grads:
+        rate = d * lr
+        if use_bias_correction:
+            rate *= (1 - b2 ** (k + 1)) ** 0.5 / (1 - b1 ** (k + 1))
+        r, under, live = b3 * r, 0.0, [i for i, g in enumerate(step) if g is not None]
+        step = [g if g is None or decouple else g + weight_decay * p for p, g in zip(params, step)]
+        for i in live:
+            p, g = params[i], step[i]
+            m[i] = b1 * m[i] + (1 - b1) * d * g
+            v[i] = b2 * v[i] + (1 - b2) * d**2 * g**2
+            asked = (np.arange(p.size) % slice_p == 0).reshape(p.shape)
+            r += d / d0 * rate * np.sum(asked * g * (starts[i] - p))
+            s[i] = b3 * s[i] + d / d0 * (d if safeguard_warmup else rate) * asked * g
+            under += np.abs(s[i]).sum()
+        if under == 0:
+            continue
+        d_hat = d_coef * r / under
+        if d == d0:
+            d = max(d, d_hat)
+        d_max = max(d_max, d_hat)
+        d = min(d_max, d * growth_rate)
+        for i in live:
+            if decouple:
+                params[i] = params[i] - rate * weight_decay * params[i]
+            params[i] = stored(params[i] - rate * m[i] / (np.sqrt(v[i]) + d * eps))
+        k += 1
+    return params
+
+
+def single(p):
+    """As float32 stores it."""
+    return p.astype(np.float32).astype(np.float64)
 
 
 WARM = dict(lr=0.01, betas=(0.9, 0.95, 0.999), alpha=4.0, weight_decay=0.1)
@@ -232,5 +289,52 @@ CASES = [
             weight_lr_power=0.0,
         ),
         options=dict(lr=0.01, beta2=0.999, weight_decay=0.1, warmup_steps=20, r=1.0, weight_lr_power=0.0),
+    ),
+    case(
+        "Prodigy",
+        prodigy,
+        dict(d0=1e-3, growth_rate=1.2),
+        package("prodigyopt", "Prodigy", d0=1e-3, growth_rate=1.2),
+        kozistr("Prodigy", tolerance=1e-11, d0=1e-3, growth_rate=1.2),
+        single=dict(stored=single),
+    ),
+    case(
+        "Prodigy",
+        prodigy,
+        dict(lr=0.5, betas=(0.8, 0.99), weight_decay=0.1, use_bias_correction=True, d0=1e-3),
+        package(
+            "prodigyopt",
+            "Prodigy",
+            lr=0.5,
+            betas=(0.8, 0.99),
+            weight_decay=0.1,
+            use_bias_correction=True,
+            d0=1e-3,
+        ),
+        optax(lambda o: o.contrib.prodigy(0.5, (0.8, 0.99), estim_lr0=1e-3, weight_decay=0.1)),
+        single=dict(stored=single),
+    ),
+    case(
+        "Prodigy",
+        prodigy,
+        dict(beta3=0.9, weight_decay=0.1, decouple=False, d_coef=2.0, growth_rate=1.05, d0=1e-3),
+        package(
+            "prodigyopt",
+            "Prodigy",
+            beta3=0.9,
+            weight_decay=0.1,
+            decouple=False,
+            d_coef=2.0,
+            growth_rate=1.05,
+            d0=1e-3,
+        ),
+        single=dict(stored=single),
+    ),
+    case(
+        "Prodigy",
+        prodigy,
+        dict(lr=0.1, safeguard_warmup=True, slice_p=11),
+        package("prodigyopt", "Prodigy", lr=0.1, safeguard_warmup=True, slice_p=11),
+        single=dict(stored=single),
     ),
 ]
