@@ -33,7 +33,22 @@ from kernels.rules.descent import (
     SGD,
     SGD_HD,
 )
-from kernels.rules.layerwise import LAMB, LAMB_NORMS, LAMB_STEP, LAMB_TRUST, LARS, LARS_NORMS, LARS_TRUST
+from kernels.rules.layerwise import (
+    ADAFACTOR,
+    ADAFACTOR_COLUMNS,
+    ADAFACTOR_COLUMNS_OF_MANY,
+    ADAFACTOR_NORMS,
+    ADAFACTOR_ROWS,
+    ADAFACTOR_STEP,
+    ADAFACTOR_VECTORS,
+    LAMB,
+    LAMB_NORMS,
+    LAMB_STEP,
+    LAMB_TRUST,
+    LARS,
+    LARS_NORMS,
+    LARS_TRUST,
+)
 from kernels.rules.modern import (
     ADAMW_SCHEDULE_FREE,
     ADAN,
@@ -49,6 +64,13 @@ from kernels.rules.modern import (
 
 __all__ = [
     "ADADELTA",
+    "ADAFACTOR",
+    "ADAFACTOR_COLUMNS",
+    "ADAFACTOR_COLUMNS_OF_MANY",
+    "ADAFACTOR_NORMS",
+    "ADAFACTOR_ROWS",
+    "ADAFACTOR_STEP",
+    "ADAFACTOR_VECTORS",
     "ADAGRAD",
     "ADAM",
     "ADAMAX",

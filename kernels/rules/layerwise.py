@@ -173,3 +173,122 @@ LAMB_STEP = Rows(
     p = x - lr * trust[seg] * r;
 """,
 )
+
+# row_var <- beta2 row_var + (1 - beta2) mean of g^2 along the row         [Shazeer & Stern 2018, Algorithm 4]
+#     `inside` is added to g^2: the paper's eps1, 0 for PyTorch's form
+ADAFACTOR_ROWS = Rows(
+    "adafactor_rows",
+    "S g",
+    "row T row_var",
+    scalars="beta2 one_minus_beta2 inside",
+    body="""
+    T d = T(g);
+    row_var = beta2 * row_var + one_minus_beta2 * (sum(d * d) / T(n) + inside);
+""",
+)
+
+# col_var the same along the column, after the rows;  scaled = col_var / max(mean of row_var, floor)
+_COLUMN = """
+    T found = beta2 * col_var + one_minus_beta2 * (s + inside);
+    T by = max(m, least);
+    col_var = found;
+    scaled = by > T(0) ? found / by : T(0);
+"""
+
+ADAFACTOR_COLUMNS = Rows(
+    "adafactor_columns",
+    "S g, row T row_var",
+    "col T col_var, col T scaled",
+    axis=0,
+    scalars="beta2 one_minus_beta2 inside least",
+    body="""
+    T d = T(g);
+    T s = sum(d * d) / T(rows);
+    T m = sum(row_var) / T(rows);
+"""
+    + _COLUMN,
+)
+
+# The same of many matrices at once, each transposed: i is a column of one, of `per` columns each
+ADAFACTOR_COLUMNS_OF_MANY = Rows(
+    "adafactor_columns_of_many",
+    "S g, raw T row_var, raw float64 per",
+    "row T col_var, row T scaled",
+    scalars="beta2 one_minus_beta2 inside least",
+    body="""
+    T d = T(g);
+    int64 which = int64(floor((float64(i) + float64(0.5)) / per[0]));
+    T s = sum(d * d) / T(n);
+    T m = sum(row_var[which * n + j]) / T(n);
+"""
+    + _COLUMN,
+)
+
+# variance <- beta2 variance + (1 - beta2) g^2 of vectors; `at` says where in the run their gradients are
+ADAFACTOR_VECTORS = Elementwise(
+    "adafactor_vectors",
+    "raw S g, int32 at",
+    "T variance",
+    scalars="beta2 one_minus_beta2 inside",
+    body="""
+    T d = T(g[at]);
+    variance = beta2 * variance + one_minus_beta2 * (d * d + inside);
+""",
+)
+
+# u = g / sqrt(max(v, least^2)),  v = row_var scaled.  Element j of a chunk is number column0 + j of the rows
+# from row0 on (of this matrix, with `height` rows of `width` columns); row_at and column_at are the places of
+# its first row and of its matrix's columns in `second`. A vector is a matrix of one column, its factor 1.
+# The pads of the last chunk repeat its last element.
+_UPDATE = """
+    int32 k = column0 + min(int32(j), last);
+    int32 q = int32(floor((float64(k) + float64(0.5)) / width));
+    int32 which = int32(floor((float64(row0 + q) + float64(0.5)) / height));
+    T v = second[row_at + q] * second[column_at + k + (which - q) * int32(width)];
+    T most = max(v, least * least);
+    T u = most > T(0) ? T(g) / sqrt(most) : T(0);
+    T x = T(p);
+"""
+_PLACES = (
+    "row int32 row_at, row int32 column_at, row int32 row0, row int32 column0, row int32 last, "
+    "row float64 width, row float64 height"
+)
+
+# pp = sum p^2, uu = sum u^2 of a chunk
+ADAFACTOR_NORMS = Rows(
+    "adafactor_norms",
+    f"S g, S p, raw T second, {_PLACES}",
+    "row T pp, row T uu",
+    scalars="least",
+    body=_UPDATE
+    + """
+    pp = sum(x * x);
+    uu = sum(u * u);
+""",
+)
+
+# step = rho max(eps2, rms(p)) / max(1, rms(u) / d)
+ADAFACTOR_STEP = Rows(
+    "adafactor_step",
+    "uint8 used, row int32 first, row float64 size, raw T pp, raw T uu",
+    "row T step",
+    scalars="rho eps2 d",
+    body="""
+    int64 k = int64(first) + (used != 0 ? j : int64(0));
+    T of_p = T(sqrt(sum(used != 0 ? float64(pp[k]) : float64(0)) / size));
+    T of_u = T(sqrt(sum(used != 0 ? float64(uu[k]) : float64(0)) / size));
+    step = rho * max(eps2, of_p) / max(T(1), of_u / d);
+""",
+)
+
+# p <- (1 - lr weight_decay) p - step u
+ADAFACTOR = Rows(
+    "adafactor",
+    f"S g, raw T second, {_PLACES}, row int32 seg, raw T step",
+    "S p",
+    scalars="least keep",
+    body=_UPDATE
+    + """
+    p = keep * x - step[seg] * u;
+""",
+)

@@ -6,6 +6,7 @@
 
 from . import lr_scheduler, swa_utils
 from .adadelta import Adadelta
+from .adafactor import Adafactor
 from .adagrad import Adagrad
 from .adam import Adam, AdamW, AMSGrad
 from .adamax import Adamax
@@ -37,6 +38,7 @@ __all__ = [
     "ASGD",
     "AdEMAMix",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamHD",

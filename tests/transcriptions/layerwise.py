@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from . import case
-from .libraries import kozistr, optax, wrapped
+from . import Library, case
+from .libraries import kozistr, optax, torch, wrapped
 
 
 def norm(x):
@@ -66,6 +66,41 @@ def lamb(
     return p
 
 
+def adafactor(
+    p,
+    grads,
+    lr=1e-2,
+    beta2_decay=-0.8,
+    eps=(None, 1e-3),
+    d=1.0,
+    weight_decay=0.0,
+    maximize=False,
+    eps_inside=False,
+    min_dim_size_to_factor=1,
+):
+    """[Shazeer & Stern 2018, Algorithms 4 and 5], relative steps; eps1 within g^2, or torch's floor."""
+    eps1 = np.finfo(np.float64).eps if eps[0] is None else eps[0]
+    added, floor = (eps1, 0) if eps_inside else (0, eps1)
+    factored = np.ndim(p) > 1 and min(np.shape(p)[-2:]) >= min_dim_size_to_factor
+    rows = columns = second = t = 0
+    for g in grads:
+        if g is None or not g.size:
+            continue
+        g, t = -g if maximize else g, t + 1
+        b = 1 - t**beta2_decay
+        if factored:
+            rows = b * rows + (1 - b) * (np.mean(g**2, axis=-1, keepdims=True) + added)
+            columns = b * columns + (1 - b) * (np.mean(g**2, axis=-2, keepdims=True) + added)
+            v = rows * columns / np.maximum(rows.mean(axis=-2, keepdims=True), floor)
+        else:
+            v = second = b * second + (1 - b) * (g**2 + added)
+        u = g / np.maximum(np.sqrt(v), floor)
+        u = u / max(1, np.sqrt(np.mean(u**2)) / d)
+        alpha = max(eps[1], np.sqrt(np.mean(p**2))) * min(lr, 1 / np.sqrt(t))
+        p = (1 - lr * weight_decay) * p - alpha * u
+    return p
+
+
 def lookahead(p, grads, lr=0.1, momentum=0.0, k=5, alpha=0.5, pullback_momentum="none"):
     """[Zhang et al. 2019, Algorithm 1] around SGD with momentum; k counts all steps."""
     slow, m, slow_m, moved = p, 0, 0, False
@@ -100,6 +135,17 @@ def kozistr_lookahead(**options):
     return wrapped("pytorch_optimizer", make)
 
 
+def without_empty(library):
+    """The library without parameters of no elements: torch.optim.Adafactor divides by their number."""
+
+    def run(start, grads):
+        full = [k for k, p in enumerate(start) if p.size]
+        found = dict(zip(full, library.run([start[k] for k in full], [[g[k] for k in full] for g in grads])))
+        return [found.get(k, p) for k, p in enumerate(start)]
+
+    return Library(library.name, run, library.tolerance)
+
+
 CASES = [
     case(
         "LARS",
@@ -123,6 +169,35 @@ CASES = [
     case("LAMB", lamb, dict(lr=0.01, weight_decay=0.1), optax(lambda o: o.lamb(0.01, weight_decay=0.1))),
     case("LAMB", lamb, dict(lr=0.01, weight_decay=0.1, clamp=(0.5, 2.0), exclude_1d=True)),
     case("LAMB", lamb, dict(lr=0.01, betas=(0.5, 0.9), bias_correction=False, maximize=True)),
+    case("Adafactor", adafactor, dict(lr=0.05), without_empty(torch("Adafactor", lr=0.05))),
+    case(
+        "Adafactor",
+        adafactor,
+        dict(lr=0.3, weight_decay=0.1, d=1.5, maximize=True, beta2_decay=-0.6, eps=(1e-3, 0.1)),
+        without_empty(
+            torch(
+                "Adafactor",
+                lr=0.3,
+                weight_decay=0.1,
+                d=1.5,
+                maximize=True,
+                beta2_decay=-0.6,
+                eps=(1e-3, 0.1),
+            )
+        ),
+    ),
+    case(
+        "Adafactor",
+        adafactor,
+        dict(lr=1e-4, eps=(1e-30, 1e-3), eps_inside=True),
+        optax(lambda o: o.adafactor(1e-4, min_dim_size_to_factor=1), 4.4e-10),  # its beta2 is a float32
+    ),
+    case(
+        "Adafactor",
+        adafactor,
+        dict(lr=1e-4, eps=(1e-30, 1e-3), eps_inside=True, min_dim_size_to_factor=4),
+        optax(lambda o: o.adafactor(1e-4, min_dim_size_to_factor=4), 4.4e-10),
+    ),
     case(
         "Lookahead",
         lookahead,
