@@ -69,6 +69,7 @@ class Arena:
         if old is not None:
             if p.grad is p.slot and p.grad is not None:
                 slot.array[...] = backend.to_device(p.grad.array, self.device)
+                slot.scaled = p.grad.scaled
                 p.grad = slot
             for optimizer, buffers in old.states.items():
                 for name, buffer in buffers.items():

@@ -131,6 +131,43 @@ def test_the_transformer_runs_on_the_device_in_half_precision(device, dtype):
     assert losses[-1] < losses[0]
 
 
+ARTICLE = """
+from minigrad.cuda.amp import autocast, GradScaler
+
+scaler = GradScaler()
+for batch in dataloader:
+    with autocast():
+        output = model(batch)
+        loss = criterion(output, target)
+
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+"""
+
+
+def test_the_articles_loop_runs_with_the_names_of_torch_cuda_amp(device):
+    model = MLP((8, 16, 4)).to("cuda")
+    optimizer = optim.Adam(model.parameters(), lr=1e-2)
+    names = dict(
+        model=model, optimizer=optimizer, dataloader=[mg.randn(6, 8).to("cuda")] * 3,
+        criterion=nn.CrossEntropyLoss(), target=mg.randint(0, 4, (6,)).to("cuda"),
+    )  # fmt: skip
+    exec(ARTICLE, names)
+    assert names["output"].dtype is mg.float16 and names["loss"].dtype is mg.float32
+    assert optimizer.state[next(model.parameters())]["step"] == 3
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", HALVES, ids=lambda d: d.name)
+def test_a_real_gpu_trains_as_the_cpu_does(dtype):
+    curves = []
+    for where in ("cpu", "cuda"):
+        step, _, _ = training(dtype, sizes=(16, 32, 4), where=where)
+        curves.append([float(step()) for _ in range(10)])
+    assert np.allclose(*curves, rtol=1e-2) and curves[0][-1] < curves[0][0]
+
+
 def test_autocast_touches_the_device_that_it_names(device):
     a, b = mg.randn(2, 2), mg.randn(2, 2).to("cuda")
     with mg.cuda.amp.autocast():

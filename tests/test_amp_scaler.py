@@ -469,6 +469,14 @@ def test_a_gradient_that_was_held_keeps_its_mark():
     assert held.scaled and not layer.weight.grad.scaled
 
 
+def test_gradients_keep_their_mark_when_the_arena_moves():
+    layer, optimizer, scaler = net()
+    scaled_backward(layer, optimizer, scaler)
+    layer.to(mg.float64)
+    with pytest.raises(RuntimeError, match="scaled loss"):
+        clip_grad_norm_(layer.parameters(), 1.0)
+
+
 def test_after_a_step_nothing_is_marked_skipped_or_not():
     for bad in (None, INF):
         layer, optimizer, scaler = net()
