@@ -39,9 +39,9 @@ class Prodigy(Optimizer):
     Arguments and defaults are prodigyopt's. Leave lr at 1, and let a schedule change it: lr >= 0, the same in
     all groups, or 0: such a group stands still. betas in [0, 1); beta3 in [0, 1), None is sqrt(beta2).
     eps > 0. weight_decay >= 0, decoupled, or with decouple=False an L2 penalty. use_bias_correction is
-    Adam's; safeguard_warmup leaves lr out of s. d0 > 0 to begin with; d_coef > 0, the one to tune; growth_rate
-    >= 1 bounds the growth of d a step. slice_p >= 1: only every slice_p-th element is asked for d; state is not
-    smaller for it. fsdp_in_use is without effect.
+    Adam's; safeguard_warmup leaves lr out of s. d0 > 0 to begin with; d_coef > 0, the one to tune; d grows
+    by at most growth_rate >= 1 a step. slice_p >= 1: only every slice_p-th element is asked for d, and state
+    is not smaller for it. fsdp_in_use is without effect.
 
     d, d_max and d_numerator stand in param_groups, after the first step as 0-d Tensors on the device: reading
     one waits for the device. All parameters are on one. k counts the steps of the optimizer, for the bias
