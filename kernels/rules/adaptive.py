@@ -3,8 +3,8 @@
 from kernels.elementwise import Elementwise
 
 # p <- (1 - lambd eta) p - eta d,  ax <- ax + mu (p - ax)                            [Polyak & Juditsky 1992]
-#     eta = lr / (1 + lambd lr t)^alpha,  mu = 1 / max(1, t - t0): the mean of the path after step t0, and p
-#     itself before it. Both numbers are the host's, carried from step to step.
+#     eta = lr / (1 + lambd lr t)^alpha,  mu = 1 / max(1, t - t0): the mean of the path from step t0 + 2 on,
+#     and p itself before it. Both numbers are the host's, carried from step to step.
 ASGD = Elementwise(
     "asgd",
     "S g",

@@ -15,10 +15,10 @@ from .record import Record
 class ASGD(Optimizer):
     """p <- (1 - lambd eta) p - eta g;  ax <- ax + mu (p - ax):  descent, and the mean of its path in `ax`,
 
-    eta = lr / (1 + lambd lr t)^alpha, mu = 1 / max(1, t - t0): until step t0 `ax` is p itself. Train with p;
-    the state's `ax` is what to evaluate. Arguments and defaults are torch.optim.ASGD's: lr >= 0 (a number or
-    a 0-d Tensor), the decay lambd >= 0, alpha >= 0, t0 >= 0 in steps, weight_decay >= 0 (an L2 penalty);
-    maximize climbs. foreach and capturable are without effect.
+    eta = lr / (1 + lambd lr t)^alpha, mu = 1 / max(1, t - t0): until step t0 + 1 `ax` is p itself. Train
+    with p; the state's `ax` is what to evaluate. Arguments and defaults are torch.optim.ASGD's: lr >= 0 (a
+    number or a 0-d Tensor), the decay lambd >= 0, alpha >= 0, t0 >= 0 in steps, weight_decay >= 0 (an L2
+    penalty); maximize climbs. foreach and capturable are without effect.
 
     eta and mu of a step were computed at the step before it, and stand in the state: another lr counts one
     step later, as in PyTorch, which also rounds both to float32 where we keep double. [Polyak & Juditsky

@@ -150,6 +150,7 @@ RENAMED = (
     "bias_correction",
 )
 BIG = dict(lr=0.01, eps=1e-2)  # an eps that shows where it stands
+DECAY = BIG | dict(weight_decay=0.01)
 
 
 def optax_amsgrad(corrected):
@@ -205,11 +206,6 @@ CASES = [
         torch("AdamW", **BIG, weight_decay=0.1, amsgrad=True, maximize=True),
         rule="AdamW",
     ),
-    form(
-        BIG | dict(weight_decay=0.1, eps_in_sqrt=True, fixed_decay=True),
-        dict(decay="fixed", where="inside"),
-        rule="AdamW",
-    ),
     form(BIG, dict(amsgrad="raw"), torch("Adam", **BIG, amsgrad=True), rule="AMSGrad"),
     form(BIG | dict(bias_correction="hat"), dict(amsgrad="hat"), optax(optax_amsgrad(True)), rule="AMSGrad"),
     form(
@@ -254,7 +250,6 @@ CASES = [
         transcription=nadam,
     ),
     case("NAdam", nadam, BIG | dict(form="simple"), optax(lambda o: o.nadam(0.01, eps=1e-2))),
-    case("NAdam", nadam, dict(lr=0.01, form="anticipation")),
     case("RAdam", radam, dict(lr=0.01), torch("RAdam", lr=0.01)),
     case(
         "RAdam",
@@ -276,5 +271,18 @@ CASES = [
         rule="RAdam",
         transcription=radam,
     ),
-    case("RAdam", radam, dict(lr=0.01, threshold=4.0)),
+    *(
+        form(DECAY | given, dict(decay="scaled") | told, *libraries, rule="AdamW")
+        for given, told, libraries in (
+            ({}, {}, [torch("AdamW", **DECAY)]),
+            (dict(fixed_decay=True), dict(decay="fixed"), []),
+            (dict(eps_in_sqrt=True), dict(where="inside"), []),
+            (dict(eps_hat=True), dict(where="hat"), []),
+            (dict(eps_in_sqrt=True, fixed_decay=True), dict(decay="fixed", where="inside"), []),
+        )
+    ),
+    case("NAdam", nadam, BIG, torch("NAdam", **BIG, wide=True)),
+    case("NAdam", nadam, BIG | dict(form="anticipation")),
+    case("RAdam", radam, BIG, torch("RAdam", **BIG)),
+    case("RAdam", radam, BIG | dict(threshold=4.0)),
 ]

@@ -6,22 +6,16 @@ from . import case
 from .libraries import optax, torch
 
 
-def asgd(p, grads, lr=1e-2, lambd=1e-4, alpha=0.75, t0=1e6, weight_decay=0.0, maximize=False, path=None):
-    """[Polyak & Juditsky 1992], as torch's: eta_1 = lr, then eta_{t+1} = lr / (1 + lambd lr t)^alpha.
-
-    The averages go into the list `path`, one a step.
-    """
-    eta, mu, mean, t = lr, 1.0, 0.0, 0
+def asgd(p, grads, lr=1e-2, lambd=1e-4, alpha=0.75, t0=1e6, weight_decay=0.0, maximize=False):
+    """As torch's: eta_1 = lr, then eta_{t+1} = lr / (1 + lambd lr t)^alpha. Its mean: test_adaptive.py."""
+    eta, t = lr, 0
     for g in grads:
         if g is None:
             continue
         t += 1
         g = (-g if maximize else g) + weight_decay * p
         p = p - lambd * eta * p - eta * g
-        mean = mean + mu * (p - mean)
-        eta, mu = lr / (1 + lambd * lr * t) ** alpha, 1 / max(1, t - t0)
-        if path is not None:
-            path.append(mean)
+        eta = lr / (1 + lambd * lr * t) ** alpha
     return p
 
 
@@ -63,20 +57,17 @@ def adagrad(
     return p
 
 
-def adadelta(p, grads, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0, maximize=False, early=False):
-    """[Zeiler 2012, Algorithm 1]; early: E[Delta^2] updated before it is used, with the step before."""
-    seen, moved, last = 0, 0, 0
+def adadelta(p, grads, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0, maximize=False):
+    """[Zeiler 2012, Algorithm 1]."""
+    seen, moved = 0, 0
     for g in grads:
         if g is None:
             continue
         g = (-g if maximize else g) + weight_decay * p
         seen = rho * seen + (1 - rho) * g**2
-        if early:
-            moved = rho * moved + (1 - rho) * last**2
-        last = np.sqrt(moved + eps) / np.sqrt(seen + eps) * g
-        if not early:
-            moved = rho * moved + (1 - rho) * last**2
-        p = p - lr * last
+        step = np.sqrt(moved + eps) / np.sqrt(seen + eps) * g
+        moved = rho * moved + (1 - rho) * step**2
+        p = p - lr * step
     return p
 
 
