@@ -151,8 +151,12 @@ def collect(p: Tensor, label: Callable[[Tensor], str]) -> None:
     """
     grad: Any = p.grad
     if not isinstance(grad, Tensor):
+        kind = f"{type(grad).__module__.split('.')[0]}.{type(grad).__name__}"
+        kind = f"complex {kind}" if "complex" in str(getattr(grad, "dtype", "")) else kind
+        kind = f"sparse {kind}" if "sparse" in f"{kind} {getattr(grad, 'layout', '')}" else kind
         raise TypeError(
-            f"the grad of {label(p)} is a {type(grad).__name__}; make it a Tensor with mg.tensor(...)"
+            f"the grad of {label(p)} is a {kind}; gradients are dense and real: make it a Tensor with "
+            "mg.tensor(...)"
         )
     a = grad.array
     if a.shape != p.array.shape:
