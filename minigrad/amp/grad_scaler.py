@@ -22,30 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from kernels.scaling import FOUND_INF, UNSCALE, UPDATE_SCALE
+from kernels.scaling import UPDATE_SCALE
 
-from .. import ops
-from ..autograd import op
-from ..backend import Array, cuda_is_available, device_of, empty, float16, full, to_device, to_host
-from ..grad_mode import mode
-from ..nn.utils.clip_grad import ROW, blocks, clip_grad_norm_
+from ..backend import Array, cuda_is_available, device_of, float16, full, to_device, to_host
+from ..nn.utils.clip_grad import clip_grad_norm_
 from ..ops.constants import constants
 from ..public.promote import cast, result_type
 from ..tensor import Tensor
-
-
-@op
-def scaled(x, scale):
-    """scale x; the gradients that come out of its backward pass are marked as scaled"""
-    return x * scale
-
-
-def _scaled_gradient(g: Tensor, scale: Tensor) -> Tensor:
-    mode.scaled = True  # until this pass ends
-    return ops.mul(g, scale)
-
-
-scaled.vjp(x=_scaled_gradient)
+from .scaling import inverse_of, scaled, unscaled
 
 
 class Stage(Enum):
@@ -113,7 +97,7 @@ class GradScaler:
     def _begin(self, where: Any) -> None:
         """Put the scale on the device of the first loss."""
         self._scale = full((1,), self._init_scale, np.dtype("float32"), where)
-        self._inverse = full((1,), _inverse(self._init_scale), np.dtype("float32"), where)
+        self._inverse = full((1,), inverse_of(self._init_scale), np.dtype("float32"), where)
         self._tracker = full((1,), self._init_tracker, np.dtype("float64"), where)
 
     def scale(self, outputs: Any) -> Any:
@@ -161,38 +145,12 @@ class GradScaler:
                 "Attempting to unscale FP16 gradients. They have lost already what scaling is to keep: leave "
                 "the parameters in float32, autocast casts them"
             )
-        state.found_inf = self._unscaled(params)
+        state.found_inf = unscaled(params, self._inverse)
         for p in params:
             p.grad.touch()
             if p.grad.scaled:
                 p.grad.scaled = False
         state.stage = Stage.UNSCALED
-
-    def _unscaled(self, params: list[Tensor]) -> Array:
-        """Unscale all gradients, a launch for each contiguous piece; the flag (1,), None without any."""
-        groups: dict[tuple[str, bool], list[Array]] = {}
-        for array, _ in blocks(params):
-            groups.setdefault((str(device_of(array)), array.dtype == np.float64), []).append(array)
-        flags: Array = None
-        for arrays in groups.values():
-            where = device_of(arrays[0])
-            inverse = to_device(self._inverse, where)
-            pieces = [_rows(a) for a in arrays if a.size]
-            bad = empty((max(sum(map(len, pieces)), 1),), np.dtype("float32"), where)
-            if not pieces:
-                bad.fill(0)
-            start = 0
-            for piece in pieces:
-                UNSCALE(piece, inverse, piece, bad[start : start + len(piece)])
-                start += len(piece)
-            for array in arrays:  # what is not contiguous was copied to be rows
-                if not array.flags.c_contiguous:
-                    array[...] = pieces[[a is array for a in arrays if a.size].index(True)].reshape(
-                        array.shape
-                    )
-            found = to_device(FOUND_INF(bad.reshape(1, -1)), device_of(self._scale))
-            flags = found if flags is None else flags + found
-        return flags
 
     # ----------------------------------------------------------------------------------------------- stepping
 
@@ -272,7 +230,7 @@ class GradScaler:
             self._inverse[...] = np.float64(1) / self._scale.astype(np.float64)
         else:
             self._scale.fill(np.float32(new_scale))
-            self._inverse.fill(_inverse(new_scale))
+            self._inverse.fill(inverse_of(new_scale))
 
     # -------------------------------------------------------------------------------------------------- state
 
@@ -354,13 +312,3 @@ class GradScaler:
             )
         numbers = dict(_init_scale=self.get_scale(), _init_tracker=self._get_growth_tracker())
         return self.__dict__ | numbers | dict(_scale=None, _inverse=None, _tracker=None, grad_norm=None)
-
-
-def _inverse(scale: float) -> np.float32:
-    with np.errstate(all="ignore"):
-        return np.float32(np.float64(1) / np.float64(np.float32(scale)))
-
-
-def _rows(a: Array) -> Array:
-    """The array as rows of an arena's chunk where that goes, else as one row; a copy where it has gaps."""
-    return a.reshape(-1, ROW) if a.size % ROW == 0 else a.reshape(1, -1)
