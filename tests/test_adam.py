@@ -112,13 +112,12 @@ def test_nadam_of_optax_is_another_rule_than_torchs():
 
 @pytest.mark.oracle
 def test_nadam_of_torch_rounds_its_product_to_float32_and_ours_does_not():
-    start, grads = material(6, steps=30)
-    mine = run("NAdam", dict(lr=0.01), start, grads)
-    rounded = flat(torch("NAdam", lr=0.01).run(start, grads))
-    exact = flat(torch("NAdam", lr=0.01, wide=True).run(start, grads))
+    start, grads = material(6)
+    mine = run("NAdam", {}, start, grads)
+    rounded = flat(torch("NAdam").run(start, grads))
+    exact = flat(torch("NAdam", wide=True).run(start, grads))
     np.testing.assert_allclose(mine, exact, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(mine, rounded, rtol=2e-10, atol=2e-10)
-    assert np.abs(mine - rounded).max() > 1e-11
+    assert 1e-11 < np.abs(mine - rounded).max() < 2e-10
 
 
 @pytest.mark.oracle

@@ -232,9 +232,9 @@ CASES = [
     case(
         "NAdam",
         nadam,
-        dict(lr=0.01),
-        torch("NAdam", 2e-10, lr=0.01),  # its product of mu is float32
-        torch("NAdam", lr=0.01, wide=True),
+        {},
+        torch("NAdam", 2e-10),  # its product of mu is float32
+        torch("NAdam", wide=True),
     ),
     case(
         "NAdam",
