@@ -53,7 +53,8 @@ class Counting:
     """A kernel that notes how many elements each launch has."""
 
     def __init__(self, kernel):
-        self.kernel, self.variant, self.flags, self.launches = kernel, kernel.variant, kernel.flags, []
+        self.kernel, self.launches = kernel, []
+        self.variant, self.flags, self.parameters = kernel.variant, kernel.flags, kernel.parameters
 
     def __call__(self, gradient, *rest, **given):
         self.launches.append(gradient.size)
@@ -345,7 +346,11 @@ def test_gradients_with_a_graph_stay_outside_and_are_copied_at_the_step():
             TypeError,
             "grad of 'b' is float64 on cpu, the parameter float32",
         ),
-        (lambda: np.ones(2), TypeError, "grad of 'b' is a ndarray; make it a Tensor"),
+        (
+            lambda: np.ones(2),
+            TypeError,
+            "grad of 'b' is a numpy.ndarray; gradients are dense and real: make it a Tensor",
+        ),
     ],
 )
 def test_a_gradient_that_does_not_fit_raises_and_changes_nothing(grad, error, message):
