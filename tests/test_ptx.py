@@ -106,6 +106,14 @@ def memory(made):
         (rules.ADAM, ("amsgrad",), 5, 4),
         (rules.SGD, (), 2, 1),
         (rules.SGD, ("momentum", "nesterov"), 3, 2),
+        (rules.SGD, ("momentum", "velocity", "look_ahead", "decoupled_weight_decay"), 3, 2),
+        (rules.LOOK_AHEAD, (), 2, 1),
+        (rules.SGD_HD, ("momentum", "nesterov"), 4, 3),
+        (rules.ADAM_HD, (), 5, 4),
+        (rules.MIRROR, (), 2, 1),
+        (rules.MIRROR, ("hypentropy",), 2, 1),
+        (rules.PERTURBED_DESCENT, (), 4, 1),
+        (rules.GRADIENT_NOISE, (), 6, 1),
         (rules.ADAM, ("amsgrad", "corrected_max"), 5, 4),
         (rules.ADAMAX, (), 4, 3),
         (rules.NADAM, (), 4, 3),
@@ -117,6 +125,10 @@ def memory(made):
         (rules.RMSPROP, (), 3, 2),
         (rules.RMSPROP, ("centered",), 4, 3),
         (rules.RMSPROP, ("centered", "eps_in_sqrt", "momentum"), 5, 4),
+        (rules.LARS, ("momentum", "nesterov"), 6, 2),  # three of them raw: seg, trust, decay
+        (rules.LAMB, (), 3, 2),
+        (rules.LOOKAHEAD, (), 2, 2),
+        (rules.SAM, ("adaptive",), 3, 1),  # the norm is raw
         (layers.BIAS_RELU, (), 2, 1),
     ],
 )

@@ -175,21 +175,21 @@ LAMB_STEP = Rows(
 )
 
 # row_var <- beta2 row_var + (1 - beta2) mean of g^2 along the row         [Shazeer & Stern 2018, Algorithm 4]
-#     `inside` is added to g^2: the paper's eps1, 0 for PyTorch's form
+#     `added` to g^2 is the paper's eps1, 0 for PyTorch's form
 ADAFACTOR_ROWS = Rows(
     "adafactor_rows",
     "S g",
     "row T row_var",
-    scalars="beta2 one_minus_beta2 inside",
+    scalars="beta2 one_minus_beta2 added",
     body="""
     T d = T(g);
-    row_var = beta2 * row_var + one_minus_beta2 * (sum(d * d) / T(n) + inside);
+    row_var = beta2 * row_var + one_minus_beta2 * (sum(d * d) / T(n) + added);
 """,
 )
 
 # col_var the same along the column, after the rows;  scaled = col_var / max(mean of row_var, floor)
 _COLUMN = """
-    T found = beta2 * col_var + one_minus_beta2 * (s + inside);
+    T found = beta2 * col_var + one_minus_beta2 * (s + added);
     T by = max(m, least);
     col_var = found;
     scaled = by > T(0) ? found / by : T(0);
@@ -200,7 +200,7 @@ ADAFACTOR_COLUMNS = Rows(
     "S g, row T row_var",
     "col T col_var, col T scaled",
     axis=0,
-    scalars="beta2 one_minus_beta2 inside least",
+    scalars="beta2 one_minus_beta2 added least",
     body="""
     T d = T(g);
     T s = sum(d * d) / T(rows);
@@ -214,7 +214,7 @@ ADAFACTOR_COLUMNS_OF_MANY = Rows(
     "adafactor_columns_of_many",
     "S g, raw T row_var, raw float64 per",
     "row T col_var, row T scaled",
-    scalars="beta2 one_minus_beta2 inside least",
+    scalars="beta2 one_minus_beta2 added least",
     body="""
     T d = T(g);
     int64 which = int64(floor((float64(i) + float64(0.5)) / per[0]));
@@ -229,10 +229,10 @@ ADAFACTOR_VECTORS = Elementwise(
     "adafactor_vectors",
     "raw S g, int32 at",
     "T variance",
-    scalars="beta2 one_minus_beta2 inside",
+    scalars="beta2 one_minus_beta2 added",
     body="""
     T d = T(g[at]);
-    variance = beta2 * variance + one_minus_beta2 * (d * d + inside);
+    variance = beta2 * variance + one_minus_beta2 * (d * d + added);
 """,
 )
 

@@ -253,9 +253,10 @@ class Adafactor(Optimizer):
         if (run.start, run.stop) not in second.tables:
             second.tables[run.start, run.stop] = Tables(second, run, at)
         tables, values = second.tables[run.start, run.stop], scalars
-        eps1 = float(np.finfo(second.kind).eps) if values["eps1"] < 0 else values["eps1"]
+        machine = np.finfo(np.float64 if second.kind == np.float64 else np.float32)
+        eps1 = float(machine.eps) if values["eps1"] < 0 else values["eps1"]
         inside = group["eps_inside"]
-        values = values | dict(inside=eps1 if inside else 0.0, least=0.0 if inside else eps1)
+        values = values | dict(added=eps1 if inside else 0.0, least=0.0 if inside else eps1)
         gradient, parameters = run.piece(run.arena.gradient), run.piece(run.arena.array)
         if tables.span[1]:
             variance = second.array[tables.span[0] : tables.span[1]]
