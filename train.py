@@ -188,31 +188,6 @@ def schedule_of(c: Config, task: Any, lr: float) -> schedules.Schedule:
 # -------------------------------------------------------------------------------------------------- the loop
 
 
-HOPELESS = 20  # steps skipped in a row that end a run; float16 finds its scale in fewer
-
-
-@dataclasses.dataclass
-class Progress:
-    """Where a run is: steps made, those skipped of them, and how many of these in a row just now; the best
-    score so far and its weights; the losses since the last line of the log."""
-
-    device: str
-    step: int = 0
-    skipped: int = 0
-    row: int = 0
-    best: float | None = None
-    best_step: int = 0
-    weights: dict[str, mg.Tensor] | None = None
-    losses: list[mg.Tensor] = dataclasses.field(default_factory=list)  # they stay on the device
-
-    def state_dict(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if k != "device"}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        losses = [t.to(self.device) for t in state["losses"]]
-        vars(self).update({k: state[k] for k in self.state_dict()} | dict(losses=losses))
-
-
 class Run:
     """What a run is made of. `parts` is what a checkpoint holds of it: all that training changes."""
 
@@ -231,13 +206,14 @@ class Run:
         self.scaler = amp.GradScaler(self.kind, enabled=c.amp == "float16")
         self.average = averaged_of(self.model, c)  # None without --ema and --swa
         self.patience = training.EarlyStopping(c.early_stop, self.task.better) if c.early_stop else None
-        self.progress = Progress(c.device)
+        self.progress = training.Progress(c.device)
         found = dict(model=self.model, optimizer=self.optimizer, scaler=self.scaler, average=self.average,
                      patience=self.patience, loader=self.task.train, random=mg.random.default_generator,
                      progress=self.progress)  # fmt: skip
         self.parts = {name: part for name, part in found.items() if part is not None}
         self.guard = training.Guard(self.parts, dict(self.model.named_buffers()))
         self.window: list[Any] = []  # the batches of the present step
+        self.doctor = training.Diagnosis(self.model, self.optimizer) if c.diagnose else None
         self.about = dict(
             model=c.model, data=c.data, config=dataclasses.asdict(c), **self.task.about(self.model)
         )
@@ -257,8 +233,13 @@ class Run:
         else:
             loss = self.loss(self.window[0])
             self.backward(loss)
+        if self.c.clip_adaptive is not None:
+            if self.scaler.is_enabled():
+                self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_adaptive_(self.model.parameters(), self.c.clip_adaptive)
         if not self.scaler.is_enabled():
-            self.guard.note(nn.utils.clip_grad_norm_(self.model.parameters(), self.c.clip or math.inf))
+            self.norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.c.clip or math.inf)
+            self.guard.note(self.norm)
         return loss
 
     def backward(self, loss: mg.Tensor) -> None:
@@ -274,9 +255,17 @@ class Run:
             skipped = self.scaler.skipped
         else:
             with self.guard.step(careful):
-                loss = self.optimizer.step(self.gradient)
+                if self.doctor is None:
+                    loss = self.optimizer.step(self.gradient)
+                else:  # it looks at the gradient before the rule uses it
+                    loss = self.gradient()
+                    self.optimizer.step(lambda: loss)
             skipped = self.guard.skipped
-        return None if skipped else loss.detach()
+        if skipped:
+            return None
+        if self.doctor is not None:
+            self.doctor.observe(loss, self.scaler.grad_norm if self.scaler.is_enabled() else self.norm)
+        return loss.detach()
 
     @property
     def judged(self) -> nn.Module:
@@ -312,8 +301,6 @@ def train(c: Config, found: training.Found | None, asked: training.Interrupt) ->
             training.restore(run.parts, found.state, found.path)
             if now.step > task.steps:
                 raise ValueError(f"--epochs {c.epochs} ends at step {task.steps}, {found.path} is after it")
-        if c.early_stop and task.held_out is None:
-            raise ValueError("--early-stop needs held-out data to look at: add --validation 0.1")
     except (ImportError, OSError, TypeError, ValueError) as error:  # a damaged file, an option that is not
         print(f"train.py: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -369,7 +356,7 @@ def train(c: Config, found: training.Found | None, asked: training.Interrupt) ->
                 continue
             if log:  # here the loop waits for the device
                 mean = float(mg.stack(now.losses).mean()) if now.losses else math.nan
-                if (now.losses and not math.isfinite(mean)) or now.row >= HOPELESS:
+                if (now.losses and not math.isfinite(mean)) or now.row >= training.HOPELESS:
                     stop(now, checkpoints, mean)
                 lr = float(run.optimizer.param_groups[0].get("lr", math.nan))
                 shown = "-" if now.best is None else task.show(now.best)
@@ -380,6 +367,8 @@ def train(c: Config, found: training.Found | None, asked: training.Interrupt) ->
             if look and task.held_out is not None:
                 score = run.score(task.held_out)
                 curve.add(step=now.step, score=score)
+                if run.doctor is not None and task.better is min:  # the score is a loss
+                    run.doctor.observe_held_out(score)
                 if now.best is None or task.better(score, now.best) == score:
                     now.best, now.best_step = score, now.step
                     now.weights = run.weights()
@@ -408,6 +397,8 @@ def train(c: Config, found: training.Found | None, asked: training.Interrupt) ->
     drawn = training.draw(c.folder / "curve.jsonl", c.folder.name)
     if text := task.epilogue(run.judged):
         print(text)
+    if run.doctor is not None:
+        print(run.doctor.report())
     if now.skipped:
         print(f"{now.skipped:,} steps were skipped: their gradients held inf or nan")
     print(f"{c.folder}: best.safetensors, curve.jsonl{drawn}")
@@ -445,7 +436,7 @@ def find(run: Run) -> float:
     return math.nan if suggestion is None else suggestion
 
 
-def stop(now: Progress, checkpoints: training.Checkpoints, mean: float) -> NoReturn:
+def stop(now: training.Progress, checkpoints: training.Checkpoints, mean: float) -> NoReturn:
     """A run whose loss is inf or nan does not come back."""
     steps = checkpoints.steps()
     sound = f"the last sound checkpoint is {checkpoints.path(steps[-1])}" if steps else "no checkpoint yet"

@@ -25,6 +25,7 @@ from minigrad.training.arguments import (
     rate_of,
     share,
 )
+from minigrad.training.recommendation import ALIASES
 
 IMAGES = ("digits", "fashion", "mnist", "fashion_mnist", "cifar10")
 TEXTS = ("shakespeare", "tiny_shakespeare")
@@ -86,12 +87,17 @@ class Config:
         nargs="?", const=0.75,
     )  # fmt: skip
     early_stop: int | None = option("stop after N looks at held-out data without a better score", count, "N")
+    clip_adaptive: float | None = option(
+        "largest norm of each unit's gradient as a share of the norm of its weights", positive, "X"
+    )
     augment: bool = option("shift and mirror training images", bool)
     validation: float = option("share of the training images to hold out, in [0, 1)", share, "X", default=0.0)
     init: str | None = option("start from a file's weights, as far as names and shapes fit", metavar="FILE")
     freeze: str | None = option("do not train parameters whose names start so", metavar="PREFIX")
     lr_find: bool = option("a learning-rate range test instead of training", bool)
     sweep: bool = option("short runs at learning rates of six decades instead of training", bool)
+    recommend: bool = option("ask a few questions, and say what to begin with", bool, free=True)
+    diagnose: bool = option("watch the run, and say at the end what ails it", bool, free=True)
     anomaly: bool = option("name the operation that made the first nan (slow)", bool, free=True)
     log_every: int = option("steps between two looks at the loss", count, "N", default=20, free=True)
     save_every: int | None = option(
@@ -112,10 +118,15 @@ class Config:
 def runs(argv: list[str] | None = None) -> list[tuple[Config, training.Found | None]]:
     """The runs that the command line asks for, each with the checkpoint that it goes on from.
 
+    With --recommend there are none.
     One line and exit code 2 for what is wrong."""
     parser = parser_of(Config, prog="train.py", description="Train a model on real data.")
     given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
     try:
+        if given.pop("recommend", False):
+            known = dict(domain=ALIASES.get(given.get("model", "")), batch_size=given.get("batch_size"))
+            print(training.ask({k: v for k, v in known.items() if v is not None}))
+            return []
         auto = "cuda" if mg.cuda.is_available() else "cpu"
         given["device"] = str(mg.resolve_device(given.get("device", auto)))
         for name in ("optimizer_options", "schedule_options"):
@@ -147,8 +158,6 @@ def configuration(model: str, given: dict[str, Any]) -> Config:
     named = given.get("data", PRESETS[model]["data"])
     if (model == "transformer") != (named in TEXTS):
         raise ValueError(f"--model {model} does not go with --data {named}")
-    if "ema" in given and "swa" in given:
-        raise ValueError("--ema and --swa are two averages of the weights; give one of them")
     expert, options = training.PRESETS[model], {}
     rule = given.get("optimizer", expert.optimizer)
     preset = dict(optimizer=rule, schedule=expert.schedule, warmup=expert.warmup, clip=expert.clip,
@@ -161,7 +170,27 @@ def configuration(model: str, given: dict[str, Any]) -> Config:
         own = {k: v for k, v in own.items() if k != "lr"}
         preset |= dict(momentum=0.9) if rule == "sgd" else {}
     options |= given.get("optimizer_options", {})
-    return Config(**{**preset, **own, **given, "model": model, "data": named, "optimizer_options": options})
+    return checked(
+        Config(**{**preset, **own, **given, "model": model, "data": named, "optimizer_options": options})
+    )
+
+
+def checked(c: Config) -> Config:
+    """ValueError for options that do not go together."""
+    several = "closure" in training.rule(c.optimizer).needs
+    if c.ema is not None and c.swa is not None:
+        raise ValueError("--ema and --swa are two averages of the weights; give one of them")
+    if c.early_stop and not c.validation and c.data in IMAGES:
+        raise ValueError("--early-stop needs held-out data to look at: add --validation 0.1")
+    if c.amp == "float16" and several:
+        raise ValueError(
+            f"--amp float16: {c.optimizer} asks for the loss several times a step, at one scale; use bfloat16"
+        )
+    if c.diagnose and several:
+        raise ValueError(
+            f"--diagnose: {c.optimizer} asks for the loss several times a step; take another rule"
+        )
+    return c
 
 
 def continued(found: training.Found, given: dict[str, Any]) -> Config:
@@ -181,4 +210,4 @@ def continued(found: training.Found, given: dict[str, Any]) -> Config:
     here = found.path.parent
     if here.name == Config(**saved).folder.name:
         saved = {**saved, "out": str(here.parent)}
-    return Config(**{**saved, **{name: given[name] for name in free & set(given)}})
+    return checked(Config(**{**saved, **{name: given[name] for name in free & set(given)}}))

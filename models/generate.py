@@ -10,15 +10,15 @@ import sys
 from typing import Any
 
 import minigrad as mg
-from minigrad import checkpoint
+from minigrad import checkpoint, training
 from minigrad.data import tokenizer_from_json
 
 from .transformer import GPT, GPTConfig
 
 
 def load(path: str, device: str = "cpu") -> tuple[Any, Any]:
-    """(model, tokenizer) of a checkpoint that train.py wrote; CheckpointError for another."""
-    tensors, meta = checkpoint.load(path)
+    """(model, tokenizer) of best.safetensors, or of a checkpoint of train.py; CheckpointError for another."""
+    tensors, meta = training.weights(path)
     if "gpt" not in meta:
         raise checkpoint.CheckpointError(f"{path}: holds a {meta.get('model')!r}, not a transformer")
     model = GPT(GPTConfig(**meta["gpt"]))

@@ -23,6 +23,7 @@ from .finder import Finding, Snapshot, Sweep, lr_find, sweep
 from .guard import Guard
 from .interrupt import Interrupt
 from .presets import PRESETS, Preset, optimizer_named, rule, taken
+from .progress import HOPELESS, Progress
 from .recommendation import Recommendation, ask, recommend
 from .scaling import linear_scaling
 from .stopping import EarlyStopping, GradientNormStop, gradient_norm
@@ -41,6 +42,8 @@ __all__ = [
     "packed",
     "unpacked",
     "Guard",
+    "HOPELESS",
+    "Progress",
     "Interrupt",
     "accumulate",
     "windows",

@@ -155,7 +155,7 @@ def at_rest(*optimizers: Any) -> Iterator[None]:
     Rules that train somewhere else (Schedule-Free) are put into eval mode, and back to the bit afterwards;
     what has no such modes, and what is no optimizer, is left alone.
     """
-    moved = [o for o in optimizers if isinstance(o, Optimizer) and hasattr(o, "eval")]
+    moved: list[Any] = [o for o in optimizers if isinstance(o, Optimizer) and hasattr(o, "eval")]
     for o in moved:
         o.eval()
     try:

@@ -20,6 +20,7 @@ from typing import Any
 from ..optim import zoo
 from ..optim.optimizer import Optimizer
 from ..optim.record import Record
+from ..optim.schedule import Schedule, named
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,12 @@ class Preset:
     def make(self, params: Any, **options: Any) -> Optimizer:
         """The optimizer over params; options override the preset's."""
         return optimizer_named(self.optimizer, params, {**self.options, **options})
+
+    def rate(self, steps: float, schedule: str | None = None) -> Schedule:
+        """Completed steps -> learning rate over a run of so many; `schedule` may be another of its own."""
+        if schedule not in (None, self.schedule, *self.also):
+            raise ValueError(f"this domain's schedules are {', '.join((self.schedule, *self.also))}")
+        return named(schedule or self.schedule, self.options["lr"], steps, self.warmup * steps)
 
 
 PRESETS: dict[str, Preset] = {
