@@ -82,7 +82,7 @@ def test_where_answers_disagree_votes_count_and_the_domain_doubly():
 def test_a_small_data_set_is_one_batch_and_generalising_brings_cycles_and_decay():
     assert recommend(dataset="small").batch_size is None and "all examples" in str(recommend(dataset="small"))
     found = recommend(generalize=True)
-    assert found.schedule == "cyclical" and found.options["weight_decay"] == 5e-4
+    assert found.schedule == "triangular" and found.options["weight_decay"] == 5e-4
 
 
 def _all_answers():

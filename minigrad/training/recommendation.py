@@ -120,8 +120,8 @@ QUESTIONS: dict[str, Question] = {
         "Is generalisation the concern?",
         {
             True: Answer(
-                "yes", ("sgd",), "SGD with momentum and weight decay, or a cyclical rate",
-                dict(schedule="cyclical", weight_decay=5e-4),
+                "yes", ("sgd",), "SGD with momentum and weight decay, or a cyclical (triangular) rate",
+                dict(schedule="triangular", weight_decay=5e-4),
             ),
             False: Answer("no", ("adam",), "Adam"),
         },
