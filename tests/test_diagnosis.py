@@ -3,6 +3,7 @@
 from math import inf, nan
 from pathlib import Path
 
+import fake_cupy
 import numpy as np
 import pytest
 
@@ -281,6 +282,30 @@ def test_a_watched_run_is_the_same_run_and_close_takes_the_hooks_out():
     assert np.array_equal(weights(True), weights(False))
 
 
+def test_optimizers_that_wrap_or_call_a_closure_are_watched_too():
+    for make in (
+        lambda p: mg.optim.Lookahead(mg.optim.SGD(p, lr=0.1)),
+        lambda p: mg.optim.SAM(mg.optim.SGD(p, lr=0.1)),
+    ):
+        model = MLP([12, 16, 4])
+        optimizer = make(model.parameters())
+        doctor = Diagnosis(model, optimizer, every=5)
+        x, y = (mg.tensor(a) for a in problem())
+
+        def closure(model=model, optimizer=optimizer, x=x, y=y):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            return loss
+
+        for _ in range(30):
+            loss = closure()
+            optimizer.step(closure)
+            doctor.observe(loss)
+        assert doctor.symptoms() == []
+        assert all(look.gradients["layers.0.weight"] > 0 for look in doctor.run.looks)
+
+
 def test_what_makes_no_sense_is_refused():
     model = MLP([2, 2])
     optimizer = mg.optim.SGD(model.parameters(), lr=0.1)
@@ -288,6 +313,57 @@ def test_what_makes_no_sense_is_refused():
         with pytest.raises(ValueError, match="every="):
             Diagnosis(model, optimizer, every=every)
     assert "Nothing was observed" in Diagnosis(model, optimizer).report()
+
+
+# ---- on a device
+
+
+@pytest.fixture
+def device():
+    with fake_cupy.installed() as device:
+        yield device
+
+
+def on_device(every=4):
+    model = MLP([12, 8, 4]).to("cuda")
+    optimizer = mg.optim.AdamW(model.parameters())
+    doctor = Diagnosis(model, optimizer, every=every)
+    x, y = problem(n=32)
+    x, y = mg.tensor(x, device="cuda"), mg.tensor(y, device="cuda")
+
+    def step():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        doctor.observe(loss)
+
+    return doctor, step
+
+
+def test_on_a_device_a_step_between_looks_reads_nothing_and_a_look_few_numbers(device):
+    doctor, step = on_device()
+    for _ in range(4):
+        step()
+    with device.counting() as counted:
+        step()
+    assert counted.host_reads == [] and counted.synchronizations == []
+    step(), step()
+    with device.counting() as counted:
+        step()  # the eighth: weights, gradients, updates and losses, a read each
+    assert len(counted.host_reads) == 4, counted.host_reads
+    assert doctor.symptoms() == [] and len(doctor.run.losses) == 8
+
+
+def test_on_a_device_a_watch_that_finds_nothing_reads_once(device):
+    doctor, step = on_device()
+    step()
+    watch(doctor.model)
+    with device.counting() as counted:
+        assert watch(doctor.model) is None
+    assert len(counted.host_reads) == 1
+    doctor.model.layers[0].bias.data = mg.full((8,), nan)
+    assert watch(doctor.model) == "the parameter 'layers.0.bias' holds nan: 8 of 8 elements"
 
 
 # ---- the watch for nan and inf

@@ -3,6 +3,7 @@
 import sys
 from math import inf, isnan, nan
 
+import fake_cupy
 import numpy as np
 import pytest
 
@@ -155,6 +156,26 @@ def test_it_leaves_everything_as_it_was_after_an_error_too():
     with pytest.raises(KeyError), run.keep():
         step(1)
     assert run.state() == before
+
+
+def test_on_a_device_everything_comes_back_too():
+    with fake_cupy.installed():
+        model = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4)).to("cuda")
+        optimizer = mg.optim.Adam(model.parameters(), lr=0.01)
+        x = mg.ones(3, 6, device="cuda") * mg.tensor([[1.0], [2.0], [4.0]], device="cuda")
+
+        def step(lr):
+            optimizer.zero_grad()
+            loss = (model(x) ** 3).sum()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        step(0)
+        before = [t.cpu().array.copy() for t in (*model.parameters(), *model.buffers())]
+        lr_find(step, steps=5, keep=Snapshot(model, optimizer))
+        after = [t.cpu().array for t in (*model.parameters(), *model.buffers())]
+        assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_graphs_of_before_refuse_to_go_on_after_a_restore():

@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import fake_cupy
 import numpy as np
 import pytest
 from oracle import oracle
@@ -185,6 +186,26 @@ def test_nothing_is_read_to_count(monkeypatch):
     for _ in range(3):
         averaged.update_parameters(net)
     assert averaged.n_averaged.array == 3
+
+
+def test_on_a_device_an_update_is_one_launch_and_reads_nothing():
+    with fake_cupy.installed() as device:
+        net = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 2)).to("cuda")
+        optimizer = mg.optim.SGD(net.parameters(), lr=0.1)
+        averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+        x = mg.ones(3, 5, device="cuda")
+        for _ in range(3):
+            optimizer.zero_grad()
+            net(x).sum().backward()
+            optimizer.step()
+            averaged.update_parameters(net)
+        with device.counting() as counted:
+            averaged.update_parameters(net)
+        assert counted.launched == counted.launches["average"] == 1
+        assert counted.host_reads == [] and counted.synchronizations == [] and counted.uploads == []
+        on_host = AveragedModel(net, device="cpu")
+        on_host.update_parameters(net)
+        assert all(not p.is_cuda for p in on_host.parameters())
 
 
 def test_it_is_a_module():

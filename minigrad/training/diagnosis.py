@@ -58,7 +58,8 @@ class Diagnosis:
         trained = {p for group in optimizer.param_groups for p in group["params"]}
         self.trained = {n: p for n, p in model.named_parameters() if p in trained}
         self.run.sizes = {n: p.array.size for n, p in self.trained.items() if n in self.units}
-        self.handles = [optimizer.register_step_pre_hook(self._before_step)]
+        hooked = hasattr(optimizer, "register_step_pre_hook")
+        self.handles = [optimizer.register_step_pre_hook(self._before_step)] if hooked else []
         for name, module in model.named_modules():
             if type(module).__name__ in BOUNDS:
                 self.handles.append(module.register_forward_hook(self._hook(name)))
@@ -110,7 +111,7 @@ class Diagnosis:
         self.run.held_out.append((self.step, float(loss)))
 
     def _look(self, norm: Any) -> None:
-        if self.gradients is None:  # an optimizer whose step() calls no hooks
+        if self.gradients is None or not self.gradients.names:  # step() called no hook, or computes gradients
             self._measure_gradients()
         weights, updates = Norms(), Norms()
         changes: dict[int, Array] = {}
