@@ -8,6 +8,7 @@
 
     EMA     a <- d a + (1 - d) p           the last 1 / (1 - d) steps, roughly      [Polyak & Juditsky 1992]
     SWA     a <- a + (p - a) / (n + 1)     the mean of all p seen                   [Izmailov et al. 2018]
+    SWALR   the scheduler that goes with SWA: down to a constant rate, and there it stays
 
 The average lies in memory as the model does: in an arena in the same order, so that an update is one launch
 where the model's parameters lie side by side. How many models were averaged is counted on the host, so that

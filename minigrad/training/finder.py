@@ -23,6 +23,7 @@ from typing import Any
 
 from ..random import default_generator
 from ..tensor import Tensor
+from .checkpoints import at_rest
 
 
 class Snapshot:
@@ -36,21 +37,30 @@ class Snapshot:
     """
 
     def __init__(self, model: Any, optimizer: Any = None, *more: Any):
-        self.tensors = [(t, t.array.copy()) for t in (*model.parameters(), *model.buffers())]
-        self.gradients = [(p, None if p.grad is None else p.grad.array.copy()) for p in model.parameters()]
-        self.modes = [(module, module.training) for module in model.modules()]
         self.generators = [(g, g.get_state()) for g in (default_generator, *more) if hasattr(g, "set_state")]
-        stateful = [x for x in (optimizer, *more) if x is not None and not hasattr(x, "set_state")]
-        for x in stateful:
+        self.stateful = [x for x in (optimizer, *more) if x is not None and not hasattr(x, "set_state")]
+        for x in self.stateful:
             if not hasattr(x, "load_state_dict"):
                 raise TypeError(f"Snapshot: {type(x).__name__} has neither load_state_dict() nor set_state()")
-        self.states = [(x, x.state_dict()) for x in stateful]
+        self.modes = [(module, module.training) for module in model.modules()]
+        self.gradients = [(p, None if p.grad is None else p.grad.array.copy()) for p in model.parameters()]
+        with at_rest(*self._away()):
+            self.tensors = [(t, t.array.copy()) for t in (*model.parameters(), *model.buffers())]
+            self.states = [x.state_dict() for x in self.stateful]
+
+    def _away(self) -> list[Any]:
+        """The optimizers whose parameters are elsewhere while they train (Schedule-Free)."""
+        groups = [(x, getattr(x, "param_groups", ())) for x in self.stateful]
+        return [x for x, some in groups if any(group.get("train_mode") for group in some)]
 
     def restore(self) -> None:
         """Everything as it was."""
-        for t, values in self.tensors:
-            t.array[...] = values
-            t.touch()
+        with at_rest(*self._away()):
+            for t, values in self.tensors:
+                t.array[...] = values
+                t.touch()
+            for x, state in zip(self.stateful, self.states):
+                x.load_state_dict(state)
         for p, values in self.gradients:
             if values is None:
                 p.grad = None
@@ -62,8 +72,6 @@ class Snapshot:
                 p.grad = Tensor(values.copy())
         for module, training in self.modes:
             module.training = training
-        for x, state in self.states:
-            x.load_state_dict(state)
         for generator, state in self.generators:
             generator.set_state(state)
 
