@@ -151,7 +151,7 @@ def backward(
 ) -> None:
     """Add d(sum of tensors)/d(leaf) to `.grad` of every leaf (or of `inputs` alone), as in PyTorch."""
     outputs, seeds = _roots("backward", tensors, grad_tensors, create_graph)
-    retain = create_graph if retain_graph is None else retain_graph
+    retain = create_graph or mode.retained if retain_graph is None else retain_graph
     if inputs is None:
         _run(outputs, seeds, None, retain, create_graph)
         return

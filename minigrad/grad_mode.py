@@ -9,13 +9,15 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
 class _Mode(threading.local):
     enabled = True
     casting: Any = None  # an autocast.Casting, where autocast is on
+    retained = False  # backward() keeps the graph unless it is told otherwise
     scaled = False  # the gradients that this pass gives are those of a scaled loss
 
     def begin_backward(self, create_graph: bool) -> tuple:
@@ -134,3 +136,16 @@ class set_grad_enabled(_Switch):
     def __enter__(self) -> None:
         self.previous.append(self.before)
         mode.enabled = self.enabled
+
+
+@contextmanager
+def graphs_retained() -> Iterator[None]:
+    """backward() keeps the graph inside, unless its retain_graph says False: for who goes through it again.
+
+    Optimizers that need curvature (SophiaH) call the closure so; its backward() is written as always.
+    """
+    before, mode.retained = mode.retained, True
+    try:
+        yield
+    finally:
+        mode.retained = before

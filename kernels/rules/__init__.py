@@ -53,13 +53,17 @@ from kernels.rules.modern import (
     ADAMW_SCHEDULE_FREE,
     ADAN,
     ADEMAMIX,
+    GUMBEL,
     LION,
     PRODIGY,
     PRODIGY_ESTIMATE,
     PRODIGY_MOMENTS,
+    RADEMACHER,
     SCHEDULE_FREE_EVAL,
     SCHEDULE_FREE_TRAIN,
     SGD_SCHEDULE_FREE,
+    SOPHIA,
+    SOPHIA_HESSIAN,
 )
 
 __all__ = [
@@ -83,6 +87,7 @@ __all__ = [
     "GRADIENT_NOISE",
     "HYPER_DOT",
     "HYPER_RATE",
+    "GUMBEL",
     "LAMB",
     "LAMB_NORMS",
     "LAMB_STEP",
@@ -102,6 +107,7 @@ __all__ = [
     "PRODIGY",
     "PRODIGY_ESTIMATE",
     "PRODIGY_MOMENTS",
+    "RADEMACHER",
     "RADAM",
     "RMSPROP",
     "RPROP",
@@ -113,4 +119,6 @@ __all__ = [
     "SGD",
     "SGD_HD",
     "SGD_SCHEDULE_FREE",
+    "SOPHIA",
+    "SOPHIA_HESSIAN",
 ]

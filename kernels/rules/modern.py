@@ -1,5 +1,6 @@
 """What came after Adam: signs, differences of gradients, two memories, averages of the path, curvature."""
 
+from kernels.dropout import PHILOX
 from kernels.elementwise import Elementwise
 from kernels.rows import Rows
 
@@ -232,4 +233,62 @@ PRODIGY = Elementwise(
     #endif
     p = x - T(rate[0]) * step;
 """,
+)
+
+# m <- beta1 m + (1 - beta1) g                                                      [Liu et al. 2023, alg. 3]
+# p <- p - lr weight_decay p - lr clip((m / bias1) / max(scale h, eps)),  to [-clip_at, clip_at]
+#     h the diagonal of the Hessian, averaged;  scale = rho, bias1 = 1 or 1 - beta1^t
+#     gauss_newton: over scale h + eps, as the authors' program of Sophia-G;  scale = rho B
+SOPHIA = Elementwise(
+    "sophia",
+    "S g, T hessian",
+    "S p, T exp_avg",
+    scalars="lr beta1 one_minus_beta1 weight_decay bias1 scale eps clip_at",
+    flags="gauss_newton maximize",
+    body="""
+    T x = T(p);
+    #if maximize
+    T d = -T(g);
+    #else
+    T d = T(g);
+    #endif
+    T m = beta1 * exp_avg + one_minus_beta1 * d;
+    exp_avg = m;
+    #if gauss_newton
+    T by = scale * hessian + eps;
+    #else
+    T by = max(scale * hessian, eps);
+    #endif
+    T step = m == T(0) ? T(0) : m / bias1 / by;
+    step = min(max(step, -clip_at), clip_at);
+    p = x - lr * weight_decay * x - lr * step;
+""",
+)
+
+# h <- beta2 h + (1 - beta2) a b:  u and H u of Hutchinson's estimate, or twice a gradient of sampled labels
+SOPHIA_HESSIAN = Elementwise(
+    "sophia_hessian",
+    "S a, S b",
+    "T hessian",
+    "hessian = beta2 * hessian + one_minus_beta2 * T(a) * T(b);",
+    scalars="beta2 one_minus_beta2",
+)
+
+# u = 1 or -1, as likely: the uppermost bit of each word decides
+RADEMACHER = Elementwise(
+    "rademacher",
+    "raw uint64 draw",
+    "S u0, S u1, S u2, S u3",
+    PHILOX + "\n".join(f"    u{k} = c{k} >> 31 == 0u ? T(1) : T(-1);" for k in range(4)),
+)
+
+# -log(-log(u)), u uniform in (0, 1): the largest of logits + these is a sample of their softmax [Gumbel 1954]
+GUMBEL = Elementwise(
+    "gumbel",
+    "raw uint64 draw",
+    "T y0, T y1, T y2, T y3",
+    PHILOX
+    + "\n".join(
+        f"    y{k} = -log(-log((T(c{k} >> 9) + T(0.5)) * T(1.1920928955078125e-7)));" for k in range(4)
+    ),
 )

@@ -32,6 +32,7 @@ from .rprop import Rprop
 from .sam import SAM
 from .schedule_free import AdamWScheduleFree, SGDScheduleFree
 from .sgd import SGD, SGDW
+from .sophia import SophiaG, SophiaH, sample_labels
 
 __all__ = [
     "AMSGrad",
@@ -66,8 +67,11 @@ __all__ = [
     "SGDHD",
     "SGDScheduleFree",
     "SGDW",
+    "SophiaG",
+    "SophiaH",
     "lr_scheduler",
     "param_groups",
+    "sample_labels",
     "swa_utils",
     "zoo",
 ]
