@@ -129,6 +129,16 @@ def memory(made):
         (rules.LAMB, (), 3, 2),
         (rules.LOOKAHEAD, (), 2, 2),
         (rules.SAM, ("adaptive",), 3, 1),  # the norm is raw
+        (rules.LION, (), 3, 2),
+        (rules.ADAN, ("maximize", "no_prox"), 6, 5),
+        (rules.ADEMAMIX, (), 5, 4),
+        (rules.SGD_SCHEDULE_FREE, (), 3, 2),
+        (rules.ADAMW_SCHEDULE_FREE, (), 4, 3),
+        (rules.SCHEDULE_FREE_EVAL, (), 2, 2),
+        (rules.SCHEDULE_FREE_TRAIN, (), 3, 1),
+        (rules.PRODIGY, ("decouple",), 5, 1),  # two of them raw: d, rate
+        (rules.SOPHIA, ("gauss_newton",), 4, 2),
+        (rules.SOPHIA_HESSIAN, (), 3, 1),
         (layers.BIAS_RELU, (), 2, 1),
     ],
 )

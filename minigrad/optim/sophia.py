@@ -366,12 +366,10 @@ def sample_labels(logits: Tensor) -> Tensor:
     The largest of logits + Gumbel noise is such a draw. TypeError for logits that are no floats.
     """
     if not isinstance(logits, Tensor) or not logits.dtype.is_floating_point or not logits.ndim:
-        kind = (
-            f"{logits.dtype.name}{list(logits.shape)}"
-            if isinstance(logits, Tensor)
-            else type(logits).__name__
-        )
-        raise TypeError(f"sample_labels: logits are {kind}; they are a floating Tensor of shape (..., C)")
+        given = type(logits).__name__
+        if isinstance(logits, Tensor):
+            given = f"{logits.dtype.name}{list(logits.shape)}"
+        raise TypeError(f"sample_labels: logits are {given}; they are a floating Tensor of shape (..., C)")
     a = logits.array
     kind, where = np.dtype("float64" if a.dtype == np.float64 else "float32"), device_of(a)
     noise = empty((-(-a.size // 4) * 4,), kind, where)
