@@ -177,19 +177,16 @@ def same(found, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
 
 
-PLAIN = dict(momentum=0.0)
-
-
 def test_batch_gradient_descent():
     X, y = regression()
-    same(fitted(X, y, "SGD", **PLAIN), batch_gradient_descent(X, y))
+    same(fitted(X, y, "SGD", "S2_batch"), batch_gradient_descent(X, y))
 
 
 def test_stochastic_gradient_descent_one_example_at_a_time_in_their_order():
     """Its bug: it never shuffles, so the result depends on how the rows happen to be sorted."""
     X, y = regression()
     printed = stochastic_gradient_descent(X, y, epochs=20)
-    same(fitted(X, y, "SGD", batch=1, epochs=20, **PLAIN), printed)
+    same(fitted(X, y, "SGD", "S2_stochastic", batch=1, epochs=20), printed)
     assert abs(stochastic_gradient_descent(X[::-1], y[::-1], epochs=20) - printed).max() > 1e-3
     assert abs(batch_gradient_descent(X[::-1], y[::-1]) - batch_gradient_descent(X, y)).max() < 1e-12
 
@@ -212,7 +209,7 @@ def test_mini_batch_gradient_descent_with_a_short_last_batch():
     np.random.seed(7)
     printed = mini_batch_gradient_descent(X, y)
     np.random.seed(7)
-    same(fitted(X, y, "SGD", batch=32, sampler=Permuted(50), **PLAIN), printed)
+    same(fitted(X, y, "SGD", "S2_mini_batch", batch=32, sampler=Permuted(50)), printed)
 
 
 def test_the_short_last_batch_is_divided_by_its_own_length_so_its_rows_weigh_more():
@@ -220,7 +217,7 @@ def test_the_short_last_batch_is_divided_by_its_own_length_so_its_rows_weigh_mor
     X, y = np.ones((50, 1)), np.zeros(50)
     y[:32] = 1.0  # without a shuffle the first batch is all ones, the last all zeros
     lr = 1e-6  # an epoch is the sum of its gradients, to first order
-    theta = fitted(X, y, "SGD", batch=32, epochs=1, lr=lr, **PLAIN)
+    theta = fitted(X, y, "SGD", "S2_mini_batch", batch=32, epochs=1, lr=lr)
     assert theta[0] / lr == pytest.approx(1.0, rel=1e-4)  # mean of 32 ones, and mean of 18 zeros
     assert 2 * batch_gradient_descent(X, y, lr, 1)[0] / lr == pytest.approx(2 * 32 / 50, rel=1e-4)
 

@@ -1,25 +1,21 @@
-"""Gradient descent and what was built on it: forms of momentum, look-ahead, noise, hypergradients, mirrors.
+"""Gradient descent and what was built on it: forms of momentum, look-ahead, and what holds for the family.
 
-What tests/test_rules.py asks of every rule it asks of these; here stands what needs a closure, a loss, random
-numbers or a simplex, and the forms that are known to be wrong.
+What tests/test_rules.py asks of every rule it asks of these; here stands what needs a closure or a loss, and
+the forms that are known to be wrong. Noise, hypergradients and mirrors have files of their own.
 """
 
 import gc
+import pickle
 
 import fake_cupy
 import numpy as np
 import pytest
-from oracle import oracle
-from test_rules import MACHINES, close, feed, gradients, ours, placed, starting
-from transcriptions import Case
+from test_rules import MACHINES, close, feed, gradients, placed, starting
 from transcriptions.descent import average, bengio, sgd, velocity
 
 import kernels
 import minigrad as mg
 from minigrad import nn, optim
-from minigrad.random import philox4x32
-
-SHAPES = ((5, 3), (), (0,), (2, 3, 4), (1100,))
 
 
 def bits(arrays):
@@ -326,532 +322,6 @@ def test_the_penalty_is_taken_where_the_gradient_is():
     close([p.array], [q.array], 1e-14)
 
 
-# --------------------------------------------------------------------------------------------- gradient noise
-
-
-def normal(seed, owner, t, n):
-    """The n normal numbers of parameter `owner` at step t: Philox and Box & Muller, with log, sin and cos."""
-    e = np.arange(n, dtype=np.uint64)
-    words = philox4x32((e, e * 0, np.uint64(t), np.uint64(owner)), (seed & 0xFFFFFFFF, seed >> 32))
-    c0, c1 = (w.astype(np.float64) for w in words[:2])
-    turn, rest = np.divmod(c1, 2.0**30)
-    angle = (rest / 2**30 - 0.5) * np.pi / 2
-    side = np.where(turn % 2 == 0, np.cos(angle), np.sin(angle)) * np.where(turn >= 2, -1, 1)
-    return np.sqrt(-2 * np.log((c0 + 0.5) / 2**32)) * side
-
-
-def noisy(start, grads, make, machine="compiled", dtype="float64", **options):
-    with kernels.use(machine):
-        params = placed(start, dtype)
-        optimizer = make(params)
-        noise = optim.GradientNoise(optimizer, **options)
-        feed(params, optimizer, grads, dtype)
-    return params, optimizer, noise
-
-
-def test_noise_is_added_to_each_gradient_by_element_parameter_and_step():
-    """Against the plain statement of Philox, on both machines bit for bit; t is each parameter's own."""
-    rng = np.random.default_rng(6)
-    start, grads, seed = starting(rng), gradients(rng, 20), 0x1234567890ABCDEF
-    t = [0] * len(start)
-    changed = []
-    for step in grads:
-        changed.append([])
-        for k, g in enumerate(step):
-            t[k] += g is not None
-            deviation = (0.3 / max(t[k], 1) ** 0.55) ** 0.5
-            z = normal(seed, k, t[k], start[k].size).reshape(start[k].shape)
-            changed[-1].append(None if g is None else g + deviation * z)
-    expected = [sgd(p, [s[k] for s in changed], lr=0.01, momentum=0.9) for k, p in enumerate(start)]
-    results = [
-        noisy(start, grads, lambda ps: optim.SGD(ps, 0.01, 0.9), machine, eta=0.3, seed=seed)[0]
-        for machine in MACHINES
-    ]
-    close([p.array for p in results[0]], expected, 1e-13)
-    assert bits(p.array for p in results[0]) == bits(p.array for p in results[1])
-
-
-def test_noise_is_normal_and_its_variance_falls_as_the_paper_says():
-    n = 200_000
-    p = parameter(np.zeros(n))
-    optimizer = optim.SGD([p], lr=1.0)
-    optim.GradientNoise(optimizer, eta=0.5, gamma=0.55, seed=3)
-    for t in range(1, 6):
-        p.grad = mg.zeros(n, dtype=mg.float64)
-        optimizer.step()
-        z = p.grad.numpy() / np.sqrt(0.5 / t**0.55)
-        assert abs(z.mean()) < 5 / np.sqrt(n) and abs(z.var() - 1) < 5 * np.sqrt(2 / n)
-        assert abs((z**3).mean()) < 5 * np.sqrt(15 / n) and abs((z**4).mean() - 3) < 5 * np.sqrt(96 / n)
-        assert abs(np.mean(np.abs(z) < 1) - 0.6826895) < 5 * 0.466 / np.sqrt(n)
-        assert abs(np.mean(z[:-1] * z[1:])) < 5 / np.sqrt(n)
-
-
-@pytest.mark.oracle
-def test_the_law_of_the_variance_is_optaxs():
-    optax, jax = oracle("optax"), oracle("jax")
-    n, rule = 100_000, optax.add_noise(0.5, 0.55, jax.random.key(0))
-    state = rule.init(jax.numpy.zeros(n))
-    p = parameter(np.zeros(n))
-    optimizer = optim.SGD([p], lr=1.0)
-    optim.GradientNoise(optimizer, eta=0.5, gamma=0.55)
-    for _ in range(4):
-        theirs, state = rule.update(jax.numpy.zeros(n), state)
-        p.grad = mg.zeros(n, dtype=mg.float64)
-        optimizer.step()
-        assert np.std(p.grad.numpy()) == pytest.approx(float(np.std(theirs)), rel=5 / np.sqrt(n))
-
-
-def test_noise_does_not_depend_on_the_arena_and_leaves_its_pads_zero():
-    rng = np.random.default_rng(7)
-    start = starting(rng)
-    grads = gradients(rng, 4, missing=False)
-    together, _, _ = noisy(start, grads, lambda ps: optim.SGD(ps, 0.1), dtype="float32")
-    alone = placed(start, "float32")
-    for p in alone:
-        optim.SGD([p])  # gives each an arena of its own
-    one = optim.SGD(alone, 0.1)
-    optim.GradientNoise(one)
-    feed(alone, one, grads, "float32")
-    assert bits(p.array for p in together) == bits(p.array for p in alone)
-    arena = together[0].arena
-    for p in together:
-        assert not arena.array[p.offset + p.numel() : p.stop].any()
-        assert not arena.gradient[p.offset + p.numel() : p.stop].any()
-
-
-def test_other_parameters_steps_and_seeds_get_other_noise():
-    draws = [normal(s, k, t, 8) for s in (0, 1) for k in (0, 1) for t in (1, 2)]
-    assert len({d.tobytes() for d in draws}) == 8
-    start = [np.zeros(8), np.zeros(8)]
-    zero = [[np.zeros(8)] * 2]
-    a, b = (noisy(start, zero, lambda ps: optim.SGD(ps, 1.0), eta=1.0, seed=s)[0] for s in (0, 2**40))
-    assert len(set(bits([*(p.array for p in a), *(p.array for p in b)]))) == 4
-
-
-def test_resumed_noise_is_the_noise_that_would_have_been():
-    rng = np.random.default_rng(8)
-    start, grads = starting(rng), gradients(rng, 12)
-    whole, _, _ = noisy(start, grads, lambda ps: optim.Adam(ps, 0.1), eta=0.3, seed=5)
-    half, optimizer, _ = noisy(start, grads[:6], lambda ps: optim.Adam(ps, 0.1), eta=0.3, seed=5)
-    again = placed([p.array for p in half], "float64")
-    other = optim.Adam(again)
-    other.load_state_dict(optimizer.state_dict())
-    optim.GradientNoise(other, eta=0.3, seed=5)
-    feed(again, other, grads[6:], "float64")
-    assert bits(p.array for p in whole) == bits(p.array for p in again)
-
-
-def test_noise_is_removed_and_composes_with_closures_and_wrappers():
-    p = parameter([1.0, 2.0])
-    optimizer = optim.SGD([p], lr=1.0)
-    noise = optim.GradientNoise(optimizer, eta=1.0)
-
-    def closure():
-        optimizer.zero_grad()
-        (p * 1).sum().backward()
-
-    optimizer.step(closure)
-    np.testing.assert_allclose(p.array, np.array([0.0, 1.0]) - normal(0, 0, 1, 2), atol=1e-14)
-    noise.remove()
-    before = p.array.copy()
-    optimizer.step(closure)
-    assert (p.array == before - 1).all()
-    inner = optim.SGD([p], lr=1.0)
-    wrapped = optim.Lookahead(inner)
-    optim.GradientNoise(wrapped, eta=1.0)
-    before = p.array.copy()
-    wrapped.step(closure)
-    assert abs(p.array - before + 1).min() > 0  # once for each, whatever the slow weights do
-
-
-def test_a_gradient_set_by_hand_keeps_its_own_memory():
-    p, g = parameter([0.0, 0.0]), mg.zeros(2, dtype=mg.float64)
-    optimizer = optim.SGD([p], lr=1.0)
-    optim.GradientNoise(optimizer, eta=1.0)
-    p.grad = g
-    optimizer.step()
-    assert not g.array.any()
-    assert (p.grad.array == -p.array).all() and p.array.all()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (dict(eta=-1), "Invalid eta: -1"),
-        (dict(gamma=float("nan")), "Invalid gamma: nan"),
-        (dict(seed=1.5), "Invalid seed: 1.5"),
-        (dict(seed=2**64), "Invalid seed"),
-    ],
-)
-def test_noise_that_makes_no_sense_raises(options, message):
-    optimizer = optim.SGD([parameter([1.0])])
-    with pytest.raises(ValueError, match=message):
-        optim.GradientNoise(optimizer, **options)
-    assert not optimizer.ready
-    with pytest.raises(TypeError, match="list is no Optimizer"):
-        optim.GradientNoise([optimizer])
-
-
-# ------------------------------------------------------------------------------------------ perturbed descent
-
-
-def jin(start, slopes, lr, radius, threshold, interval, seed, steps):
-    """[Jin et al. 2017, Algorithm 4] on one vector, the kick and the descent after it as two entries."""
-    x, path, t, last = start, [], 0, -interval - 1
-    kicked, draw = False, 0
-    while len(path) < steps:
-        draw += 1
-        g = slopes(x)
-        if not kicked and np.linalg.norm(g) <= threshold and t - last > interval:
-            last, kicked = t, True
-            z = normal(seed, 0, draw, x.size)
-            key = (seed & 0xFFFFFFFF, seed >> 32)
-            u = (int(philox4x32((0, 0, draw, 2**32 - 1), key)[0]) + 0.5) / 2**32
-            x = x + radius * u ** (1 / x.size) * z / np.linalg.norm(z)
-        else:
-            x, t, kicked = x - lr * g, t + 1, False
-        path.append(x)
-    return path
-
-
-def saddle(p):
-    """x^2 / 2 - y^2 / 2 + y^4 / 4: a saddle at 0, minima at y = 1 and y = -1."""
-    return (p[0] ** 2 - p[1] ** 2) / 2 + p[1] ** 4 / 4
-
-
-def saddles(x):
-    return np.array([x[0], x[1] ** 3 - x[1]])
-
-
-@pytest.mark.parametrize("machine", MACHINES)
-def test_perturbed_descent_visits_the_papers_points_and_leaves_the_saddle(machine):
-    options = dict(lr=0.1, radius=0.05, threshold=0.01, interval=20, seed=7)
-    p = parameter([1.0, 0.0])
-    optimizer = optim.PerturbedGD([p], **options)
-    expected = jin(np.array([1.0, 0.0]), saddles, steps=250, **options)
-    with kernels.use(machine):
-        for k in range(250):
-            optimizer.zero_grad()
-            saddle(p).backward()
-            optimizer.step()
-            np.testing.assert_allclose(p.array, expected[k], atol=1e-12, err_msg=str(k))
-    assert abs(abs(p.array[1]) - 1) < 0.06 and abs(p.array[0]) < 0.06  # a kick away from a minimum at most
-    plain = parameter([1.0, 0.0])
-    still = optim.PerturbedGD([plain], lr=0.1, radius=0.0)
-    for _ in range(250):
-        still.zero_grad()
-        saddle(plain).backward()
-        still.step()
-    assert plain.array[1] == 0 and abs(plain.array[0]) < 1e-10  # descent alone ends in the saddle
-
-
-def test_a_kick_is_uniform_in_the_ball():
-    """|xi|^d / r^d is uniform in [0, 1], and directions have no preference."""
-    found = []
-    for seed in range(400):
-        params = [parameter(np.zeros((2, 1))), parameter(0.0)]
-        optimizer = optim.PerturbedGD(params, radius=2.0, seed=seed)
-        feed(params, optimizer, [[np.zeros((2, 1)), np.zeros(())]], "float64")
-        found.append(np.concatenate([p.array.ravel() for p in params]))
-    xi = np.array(found)
-    shares = np.sort(np.linalg.norm(xi, axis=1) ** 3 / 2**3)
-    assert shares[-1] <= 1 + 1e-12
-    assert abs(shares - (np.arange(400) + 0.5) / 400).max() < 1.63 / np.sqrt(400)  # Kolmogorov, 1 %
-    means = np.mean(xi / np.linalg.norm(xi, axis=1)[:, None], axis=0)
-    assert abs(means).max() < 4 / np.sqrt(3 * 400)
-
-
-def test_kicks_keep_their_distance_and_a_large_gradient_gets_none():
-    p = parameter(np.zeros(5))
-    optimizer = optim.PerturbedGD([p], radius=1.0, threshold=0.1, interval=3)
-    moved = []
-    for _ in range(12):
-        before = p.array.copy()
-        feed([p], optimizer, [[np.zeros(5)]], "float64")
-        moved.append(bool((p.array != before).any()))
-    assert [k for k, m in enumerate(moved) if m] == [0, 5, 10]  # t - t_noise > 3, the kick a step for itself
-    feed([p], optimizer, [[np.zeros(5)]] * 4, "float64")
-    before = p.array.copy()
-    feed([p], optimizer, [[np.full(5, 0.2)]], "float64")
-    np.testing.assert_allclose(p.array, before - 0.01 * 0.2, rtol=1e-15)
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-def test_perturbed_descent_resumes_exactly_and_keeps_pads_zero(dtype):
-    rng = np.random.default_rng(9)
-    start = starting(rng)
-    grads = [[None if rng.random() < 0.2 else g * 1e-4 for g in s] for s in gradients(rng, 12, missing=False)]
-    make = lambda ps: optim.PerturbedGD(ps, radius=0.5, threshold=1.0, interval=2)  # noqa: E731
-    whole, half = placed(start, dtype), placed(start, dtype)
-    one, two = make(whole), make(half)
-    feed(whole, one, grads, dtype)
-    feed(half, two, grads[:6], dtype)
-    again = placed([p.array for p in half], dtype)
-    other = make(again)
-    other.load_state_dict(two.state_dict())
-    feed(again, other, grads[6:], dtype)
-    assert bits(p.array for p in whole) == bits(p.array for p in again)
-    assert any(
-        (p.array != q).any() for p, q in zip(placed(start, dtype), [q.array for q in whole], strict=True)
-    )
-    for p in whole:
-        assert not p.arena.array[p.offset + p.numel() : p.stop].any()
-
-
-# --------------------------------------------------------------------------------------------- hypergradients
-
-
-def valley(params):
-    a, b = params
-    return ((a - 1) ** 2).sum() + (b**4).sum() / 4 + (a.sum() * b.sum()) / 5
-
-
-@pytest.mark.parametrize("rule", ["SGDHD", "nesterov", "AdamHD"])
-def test_the_learning_rate_moves_against_the_slope_of_the_loss_after_the_step(rule):
-    """lr changes by -hypergrad_lr dL(theta_t)/dlr, the derivative taken by finite differences of two runs."""
-    options = dict(nesterov=dict(momentum=0.9, nesterov=True), SGDHD={}, AdamHD={})[rule]
-    make = getattr(optim, "SGDHD" if rule == "nesterov" else rule)
-
-    def after(lr, hyper, steps):
-        """The loss after that many steps, of which only the last was taken with lr, and the optimizer."""
-        params = [parameter([0.3, -0.4, 2.0]), parameter([[0.5], [1.5]])]
-        optimizer = make(params, lr=0.01, hypergrad_lr=0.0, **options)
-        for k in range(steps):
-            optimizer.zero_grad()
-            valley(params).backward()
-            if k == steps - 1:
-                optimizer.param_groups[0].update(lr=lr, hypergrad_lr=0.0)
-            optimizer.step()
-        optimizer.zero_grad()
-        loss = valley(params)
-        loss.backward()
-        optimizer.param_groups[0]["hypergrad_lr"] = hyper
-        optimizer.step()
-        return loss.item(), float(optimizer.param_groups[0]["lr"])
-
-    for steps in (1, 4):
-        h, kappa = 1e-6, 1e-3
-        slope = (after(0.01 + h, 0, steps)[0] - after(0.01 - h, 0, steps)[0]) / (2 * h)
-        change = after(0.01, kappa, steps)[1] - 0.01
-        assert abs(slope) > 1e-3
-        assert change == pytest.approx(-kappa * slope, rel=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("learning", "plain"),
-    [
-        (lambda p: optim.SGDHD(p, 0.01, 0.0, 0.9, 0.1), lambda p: optim.SGD(p, 0.01, 0.9, 0, 0.1)),
-        (
-            lambda p: optim.SGDHD(p, 0.01, 0.0, 0.9, nesterov=True),
-            lambda p: optim.SGD(p, 0.01, 0.9, nesterov=True),
-        ),
-        (lambda p: optim.AdamHD(p, 0.01, 0.0), lambda p: optim.Adam(p, 0.01)),
-    ],
-)
-def test_without_learning_they_are_the_rules_they_come_from(learning, plain):
-    rng = np.random.default_rng(10)
-    start, grads = starting(rng), gradients(rng, 60)
-    p, q = placed(start, "float64"), placed(start, "float64")
-    feed(p, learning(p), grads, "float64")
-    feed(q, plain(q), grads, "float64")
-    close([x.array for x in p], [x.array for x in q], 1e-13)
-
-
-def test_a_learning_rate_too_small_grows_and_the_loss_falls_faster():
-    losses = {}
-    for name, make in (
-        ("learned", lambda p: optim.SGDHD(p, lr=1e-3, hypergrad_lr=1e-4)),
-        ("fixed", lambda p: optim.SGD(p, lr=1e-3)),
-    ):
-        p = parameter([5.0, -3.0])
-        optimizer = make([p])
-        for _ in range(200):
-            optimizer.zero_grad()
-            loss = (p * p).sum()
-            loss.backward()
-            optimizer.step()
-        losses[name] = loss.item()
-    assert losses["learned"] < 1e-3 * losses["fixed"]
-
-
-def test_each_group_learns_its_own_lr_which_may_be_set_and_is_saved():
-    a, b = parameter(np.ones(3)), parameter(np.ones(2))
-    rate = mg.tensor(0.5)
-    optimizer = optim.SGDHD(
-        [{"params": [a], "hypergrad_lr": 0.1}, {"params": [b], "lr": 1.0}], lr=rate, hypergrad_lr=0
-    )
-    feed([a, b], optimizer, [[np.ones(3), np.ones(2)]] * 2, "float64")
-    lrs = [g["lr"] for g in optimizer.param_groups]
-    assert [lr.item() for lr in lrs] == [0.5 + 0.1 * 3, 1.0] and all(lr.dtype is mg.float64 for lr in lrs)
-    assert rate.item() == 0.5  # the user's own is not written to
-    optimizer.param_groups[0]["lr"] = 0.25
-    feed([a, b], optimizer, [[-np.ones(3), None]], "float64")
-    assert optimizer.param_groups[0]["lr"].item() == pytest.approx(
-        0.25 - 0.3
-    )  # below zero, as the paper has it
-    again = [parameter(p.array) for p in (a, b)]
-    other = optim.SGDHD([{"params": [again[0]]}, {"params": [again[1]]}])
-    other.load_state_dict(optimizer.state_dict())
-    assert [float(g["lr"]) for g in other.param_groups] == [float(g["lr"]) for g in optimizer.param_groups]
-
-
-def test_one_lr_for_parameters_of_two_types_raises():
-    with pytest.raises(ValueError, match="share device and type: float32 on cpu and float64 on cpu"):
-        optim.SGDHD([parameter([1.0]), parameter([1.0], "float32")])
-    optim.SGDHD([parameter([1.0], "float16"), parameter([1.0], "float32")])  # both compute in float32
-
-
-# --------------------------------------------------------------------------------------------- mirror descent
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-@pytest.mark.parametrize("machine", MACHINES)
-def test_with_half_the_squared_norm_it_is_sgd_bit_for_bit(dtype, machine):
-    rng = np.random.default_rng(11)
-    start, grads = starting(rng), gradients(rng, 60)
-    case = Case("SGD", dict(lr=0.01), None)
-    mirrored = Case("MirrorDescent", dict(lr=0.01), None)
-    one, other = (ours(c, start, grads, dtype, machine)[0] for c in (case, mirrored))
-    assert bits(one) == bits(other)
-
-
-def simplex(rng, *shape):
-    return rng.dirichlet(np.ones(shape[-1]), shape[:-1])
-
-
-def exponentiated(w, grads, lr, axis):
-    """[Kivinen & Warmuth 1997]: w_i exp(-eta g_i) / sum_j w_j exp(-eta g_j), in logarithms throughout."""
-    logs = np.log(w)
-    for g in grads:
-        logs = logs - lr * g
-        top = logs.max(axis=axis, keepdims=True)
-        logs = logs - top - np.log(np.exp(logs - top).sum(axis=axis, keepdims=True))
-    return np.exp(logs)
-
-
-@pytest.mark.parametrize("machine", MACHINES)
-def test_exponentiated_gradient_is_the_closed_form_by_row_and_by_tensor(machine):
-    rng = np.random.default_rng(12)
-    start = [simplex(rng, 4, 7), simplex(rng, 9), simplex(rng, 2, 3, 1500)]
-    grads = [[rng.normal(size=w.shape) * 10 ** rng.uniform(-2, 1) for w in start] for _ in range(60)]
-    with kernels.use(machine):
-        params = placed(start, "float64")
-        feed(params, optim.ExponentiatedGradient(params, lr=0.1), grads, "float64")
-        whole = placed([w / w.sum() for w in start], "float64")
-        feed(whole, optim.ExponentiatedGradient(whole, lr=0.1, normalize="tensor"), grads, "float64")
-    for k, w in enumerate(start):
-        gs = [g[k] for g in grads]
-        np.testing.assert_allclose(params[k].array, exponentiated(w, gs, 0.1, -1), rtol=2e-12)
-        axes = tuple(range(w.ndim))
-        np.testing.assert_allclose(whole[k].array, exponentiated(w / w.sum(), gs, 0.1, axes), rtol=2e-12)
-
-
-def test_the_simplex_is_kept_to_n_roundings_over_1000_steps():
-    rng = np.random.default_rng(13)
-    for n in (2, 10, 1000):
-        w = parameter(simplex(rng, 3, n))
-        optimizer = optim.ExponentiatedGradient([w], lr=0.5)
-        for _ in range(1000 if n < 1000 else 200):
-            feed([w], optimizer, [[rng.normal(size=(3, n))]], "float64")
-            assert (w.array >= 0).all()
-            assert abs(w.array.sum(axis=-1) - 1).max() <= n * 2.2e-16
-
-
-def test_huge_gradients_zeros_and_equal_gradients():
-    w = parameter([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]])
-    optimizer = optim.ExponentiatedGradient([w], lr=1.0)
-    before = w.array.copy()
-    feed([w], optimizer, [[np.zeros((2, 3))], [np.full((2, 3), 7.5)]], "float64")
-    assert (w.array == before).all()  # equal gradients move nothing, to the bit
-    feed([w], optimizer, [[np.array([[1e5, -1e5, -1e6], [3e4, -2e4, -2e4]])]], "float64")
-    assert w.array[0].tolist() == [0.0, 1.0, 0.0]  # what is zero stays zero, whatever its gradient
-    np.testing.assert_allclose(w.array[1], [0.0, 0.375, 0.625], rtol=1e-15)
-
-
-def test_the_minimum_of_a_linear_loss_on_the_simplex_is_a_corner():
-    cost = np.array([0.3, -0.2, 0.1, -0.15])
-    w = parameter(np.full(4, 0.25))
-    optimizer = optim.ExponentiatedGradient([w], lr=1.0)
-    for _ in range(400):
-        feed([w], optimizer, [[cost]], "float64")
-    assert w.array.argmax() == 1 and w.array[1] > 1 - 1e-8
-
-
-@pytest.mark.parametrize("machine", MACHINES)
-def test_unnormalised_weights_multiply_and_stay_positive(machine):
-    rng = np.random.default_rng(14)
-    start = [np.abs(p) for p in starting(rng)]
-    grads = [[g * 0.01 for g in s] for s in gradients(rng, 60, missing=False)]
-    with kernels.use(machine):
-        params = placed(start, "float64")
-        feed(params, optim.MirrorDescent.preset("egu", params, lr=0.1), grads, "float64")
-    for k, p in enumerate(params):
-        total = np.sum([g[k] for g in grads], axis=0)
-        np.testing.assert_allclose(p.array, start[k] * np.exp(-0.1 * total), rtol=1e-12)
-        assert not p.arena.array[p.offset + p.numel() : p.stop].any()
-
-
-@pytest.mark.parametrize("beta", [0.01, 1.0])
-@pytest.mark.parametrize("machine", MACHINES)
-def test_hypentropy_is_the_pair_of_positive_weights_of_eg(machine, beta):
-    """EG+-: w+ and w- kept as they are in the paper; and psi' = arcsinh(p / 2 beta), its mirror map."""
-    rng = np.random.default_rng(15)
-    start = rng.normal(size=50)
-    grads = [np.where(rng.random(50) < 0.1, 0, rng.normal(size=50)) for _ in range(60)]
-    root = np.sqrt(start**2 + 4 * beta**2)
-    plus, minus = (root + start) / 2, (root - start) / 2
-    dual = np.arcsinh(start / (2 * beta))
-    for g in grads:
-        plus, minus = plus * np.exp(-0.1 * g), minus * np.exp(0.1 * g)
-        dual = dual - 0.1 * g
-    with kernels.use(machine):
-        p = parameter(start)
-        optimizer = optim.MirrorDescent([p], lr=0.1, mirror="hypentropy", beta=beta)
-        feed([p], optimizer, [[g] for g in grads], "float64")
-    np.testing.assert_allclose(p.array, plus - minus, rtol=1e-11, atol=1e-12)
-    np.testing.assert_allclose(p.array, 2 * beta * np.sinh(dual), rtol=1e-11, atol=1e-12)
-
-
-def test_any_pair_of_functions_is_a_mirror():
-    rng = np.random.default_rng(16)
-    start, grads = np.abs(rng.normal(size=(3, 4))) + 0.1, [[g] for g in rng.normal(size=(30, 3, 4))]
-    p, q, r, s = (parameter(start) for _ in range(4))
-    feed([p], optim.MirrorDescent([p], 0.05, mirror=(mg.log, mg.exp)), grads, "float64")
-    feed([q], optim.MirrorDescent([q], 0.05, mirror="entropy"), grads, "float64")
-    np.testing.assert_allclose(p.array, q.array, rtol=1e-12)
-    feed([r], optim.MirrorDescent([r], 0.05, mirror=(lambda x: x, lambda x: x)), grads, "float64")
-    feed([s], optim.SGD([s], 0.05), grads, "float64")
-    assert bits([r.array]) == bits([s.array])
-    cubic = optim.MirrorDescent([p], 0.01, mirror=(lambda x: x**3, lambda y: y ** (1 / 3)))
-    before = p.array.copy()
-    feed([p], cubic, [[np.ones((3, 4)) * 0.01]], "float64")
-    np.testing.assert_allclose(p.array**3, before**3 - 1e-4, rtol=1e-12)
-    assert p.grad.numpy().shape == (3, 4) and p.requires_grad and p.is_leaf
-
-
-def test_negative_weights_are_refused_by_name_where_the_mirror_has_none():
-    with pytest.raises(ValueError, match="ExponentiatedGradient: 'w' has negative weights"):
-        optim.ExponentiatedGradient([("w", parameter([0.5, -0.5]))])
-    with pytest.raises(ValueError, match=r"params\[0\] has negative weights"):
-        optim.MirrorDescent([parameter([float("nan")])], mirror="entropy")
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-def test_exponentiated_gradient_in_narrow_types(dtype):
-    rng = np.random.default_rng(17)
-    start, grads = simplex(rng, 6, 40), [[rng.normal(size=(6, 40))] for _ in range(60)]
-    exact, p = parameter(start), parameter(start, dtype)
-    wide = [[mg.tensor(g, dtype=dtype).to(mg.float64).array for g in s] for s in grads]
-    exact = parameter(p.detach().to(mg.float64).array)
-    feed([exact], optim.ExponentiatedGradient([exact], lr=0.05), wide, "float64")
-    feed([p], optim.ExponentiatedGradient([p], lr=0.05), grads, dtype)
-    error = np.linalg.norm(p.array.astype(np.float64) - exact.array) / np.linalg.norm(exact.array)
-    assert error < dict(float32=2e-6, float16=2e-2, bfloat16=0.1)[dtype]
-    zero = parameter(start, dtype)
-    feed([zero], optim.ExponentiatedGradient([zero]), [[np.zeros((6, 40))]] * 3, dtype)
-    assert (zero.array == parameter(start, dtype).array).all()
-
-
 # ---------------------------------------------------------------------------------------------- on the device
 
 FAMILY = {
@@ -886,23 +356,6 @@ def test_launches_are_as_stated_and_nothing_is_read_back(name):
         with device.counting() as counts:
             optimizer.step(closure)
         assert sum(counts.launches[t] for t in texts) == launches, counts.launches
-        assert counts.host_reads == []
-
-
-def test_noise_is_one_launch_a_group_and_reads_nothing_back():
-    with fake_cupy.installed() as device:
-        params = [nn.Parameter(mg.ones(4, 3, device="cuda")) for _ in range(5)]
-        optimizer = optim.SGD(params)
-        optim.GradientNoise(optimizer)
-        for _ in range(2):
-            for p in params:
-                p.grad = mg.ones(4, 3, device="cuda")
-            optimizer.step()
-        for p in params:
-            p.grad = p.slot
-        with device.counting() as counts:
-            optimizer.step()
-        assert counts.launches["gradient_noise"] == 1 and counts.launches["sgd"] == 1
         assert counts.host_reads == []
 
 
@@ -1026,5 +479,56 @@ def test_the_articles_momenta_are_presets():
         close([p.array], [paper(start, grads, **options)], 1e-13)
 
 
-def test_every_mirror_is_asked_of_here():
-    assert set(optim.zoo["MirrorDescent"].kernels[0].flags) == {"entropy", "hypentropy"}
+# ------------------------------------------------------------------------------ pickled, moved, on a schedule
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_pickled_optimizer_goes_on_as_the_one_it_came_from(name):
+    p = parameter([0.25, 0.75])
+    optimizer = MAKERS[name]([p])
+    grads = [[np.array([1.0, -0.5]) * k] for k in range(1, 7)]
+    feed([p], optimizer, grads[:3], "float64")
+    other = pickle.loads(pickle.dumps(optimizer))
+    (q,) = other.parameters()
+    feed([p], optimizer, grads[3:], "float64")
+    feed([q], other, grads[3:], "float64")
+    assert bits([p.array]) == bits([q.array])
+
+
+def step_of(model, optimizer, dtype):
+    def closure():
+        optimizer.zero_grad()
+        (model(mg.ones(4, 3, dtype=dtype)) ** 2).sum().backward()
+
+    optimizer.step(closure)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda p: optim.SGDHD(p, 0.01), "lr"),
+        (lambda p: optim.AdamHD(p), "lr"),
+        (lambda p: optim.PerturbedGD(p), "quiet"),
+    ],
+)
+def test_numbers_on_the_device_follow_a_model_that_moves(make, name):
+    model = nn.Linear(3, 2)
+    optimizer = make(model.parameters())
+    step_of(model, optimizer, mg.float32)
+    value = optimizer.param_groups[0][name].item()
+    model.to(mg.float64)
+    optimizer.param_groups[0].update({"hypergrad_lr": 0.0} if name == "lr" else {})
+    step_of(model, optimizer, mg.float64)
+    after = optimizer.param_groups[0][name]
+    assert after.dtype is mg.float64
+    assert after.item() == (value if name == "lr" else value + 1)
+
+
+def test_a_scheduler_multiplies_the_learned_rate():
+    model = nn.Linear(3, 2)
+    optimizer = optim.SGDHD(model.parameters(), 0.1, hypergrad_lr=0.0)
+    scheduler = optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+    for k in range(3):
+        assert float(optimizer.param_groups[0]["lr"]) == pytest.approx(0.1 * 0.5**k)
+        step_of(model, optimizer, mg.float32)
+        scheduler.step()

@@ -50,7 +50,7 @@ class MirrorDescent(Optimizer):
         paper="Nemirovski & Yudin, Problem complexity and method efficiency in optimization, 1983",
         latex=r"\nabla\psi(\theta) \leftarrow \nabla\psi(\theta) - \eta g",
         oracles=("torch", "optax"),
-        proof="tests/test_descent.py",
+        proof="tests/test_mirror.py",
         texts=(MIRROR,),
         presets={
             "S3": {},
@@ -135,7 +135,7 @@ class ExponentiatedGradient(MirrorDescent):
         paper="Kivinen & Warmuth, Exponentiated gradient versus gradient descent, Inf. & Comp. 132, 1997",
         latex=r"\theta_i \leftarrow \theta_i e^{-\eta g_i} / \sum_j \theta_j e^{-\eta g_j}",
         oracles=(),
-        proof="tests/test_descent.py",
+        proof="tests/test_mirror.py",
         kind="layer-wise",
         launches="tensors",
         texts=(EXPONENTIATED, MIRROR),

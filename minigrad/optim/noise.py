@@ -132,7 +132,7 @@ class PerturbedGD(Optimizer):
         latex=r"\theta \leftarrow \theta - \eta g; \quad \theta \leftarrow \theta + \xi,"
         r"\ \xi \sim U(B_r) \text{ where } \|g\| \le g_{thres}",
         oracles=(),
-        proof="tests/test_descent.py",
+        proof="tests/test_noise.py",
         kind="global",
         launches="4",
         texts=(NORMAL_NOISE, PERTURB_NORMS, PERTURB_DECIDE, PERTURBED_DESCENT),

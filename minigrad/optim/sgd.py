@@ -48,6 +48,8 @@ class SGD(Optimizer):
             "S1": dict(lr=3e-4, momentum=0.9, form="average"),
             "S2": dict(lr=0.01, momentum=0.9, form="velocity"),
             "S3": dict(lr=0.01, momentum=0.9, form="velocity"),
+            # S2's three functions without momentum: one rule, three loaders
+            **{name: dict(lr=0.01) for name in ("S2_batch", "S2_stochastic", "S2_mini_batch")},
         },
     )
 
