@@ -198,7 +198,8 @@ def test_lr_may_be_a_0d_tensor_that_is_changed_between_steps(rule):
 def test_groups_of_every_rule_have_options_of_their_own(rule):
     torch = oracle("torch")
     rng = np.random.default_rng(8)
-    start, grads = [rng.normal(size=s) for s in SHAPES], gradients(rng, 20)
+    shapes = [s for s in SHAPES if rule != "Adafactor" or 0 not in s]  # where torch divides by zero
+    start, grads = [rng.normal(size=s) for s in shapes], gradients(rng, 20, shapes)
     results = []
     with doubles(torch):
         for lib, make in (

@@ -19,9 +19,19 @@ MOMENTA = ("momentum_buffer", "exp_avg")  # the slots that a rule may call its m
 
 
 def _example(
-    params: Any, k: int = 5, alpha: float = 0.5, pullback_momentum: str = "none", **given: Any
+    params: Any,
+    lr: float | Tensor = 0.1,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    *,
+    k: int = 5,
+    alpha: float = 0.5,
+    pullback_momentum: str = "none",
 ) -> Any:
-    return Lookahead(SGD(params, **{"lr": 0.1, "momentum": 0.9, **given}), k, alpha, pullback_momentum)
+    """Lookahead around SGD, which optim.zoo has of it."""
+    inner = SGD(params, lr, momentum, weight_decay=weight_decay, nesterov=nesterov)
+    return Lookahead(inner, k, alpha, pullback_momentum)
 
 
 class Lookahead(Wrapper):

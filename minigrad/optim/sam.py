@@ -16,6 +16,7 @@ from ..arena import CHUNK, collect, house
 from ..backend import Array, empty, to_device
 from ..grad_mode import enable_grad
 from ..statistics import hold
+from ..tensor import Tensor
 from .excursion import excursion, pieces
 from .groups import number
 from .optimizer import Optimizer
@@ -24,8 +25,18 @@ from .sgd import SGD
 from .wrapper import Wrapper
 
 
-def _example(params: Any, rho: float = 0.05, adaptive: bool = False, **given: Any) -> Any:
-    return SAM(SGD(params, **{"lr": 0.1, "momentum": 0.9, **given}), rho, adaptive)
+def _example(
+    params: Any,
+    lr: float | Tensor = 0.1,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    *,
+    rho: float = 0.05,
+    adaptive: bool = False,
+) -> Any:
+    """SAM around SGD, which optim.zoo has of it."""
+    return SAM(SGD(params, lr, momentum, weight_decay=weight_decay, nesterov=nesterov), rho, adaptive)
 
 
 class SAM(Wrapper):

@@ -80,7 +80,7 @@ def rule(name: str) -> Record:
 
 def taken(record: Record) -> dict[str, Any]:
     """Name -> default of the options that a rule's constructor takes, besides params."""
-    found = list(inspect.signature(record.cls).parameters.values())[1:]
+    found = list(inspect.signature(record.example or record.cls).parameters.values())[1:]
     return {
         p.name: None if p.default is inspect.Parameter.empty else p.default
         for p in found
