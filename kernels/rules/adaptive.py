@@ -40,13 +40,15 @@ RPROP = Elementwise(
     #else
     T d = T(g);
     #endif
+    T x = T(p);
     T same = d * prev;                              // > 0 where the sign stayed
-    T size = same > T(0) ? step_size * etaplus : same < T(0) ? step_size * etaminus : step_size;
-    size = min(max(size, step_min), step_max);
+    T grow = same > T(0) ? etaplus : same < T(0) ? etaminus : T(1);
+    T size = fmin(fmax(step_size * grow, step_min), step_max);      // gcc vectorizes these, not min and max
     d = same < T(0) ? T(0) : d;
+    T sign = d > T(0) ? T(1) : d < T(0) ? T(-1) : T(0);
     step_size = size;
     prev = d;
-    p = d > T(0) ? T(p) - size : d < T(0) ? T(p) + size : T(p);
+    p = x - sign * size;
 """,
 )
 
