@@ -29,12 +29,13 @@ endif
 
 # the variables that train.py has as flags; only those that are set are passed on
 flags = $(if $(MODEL),--model $(MODEL)) $(if $(OPTIM),--optimizer $(OPTIM)) $(if $(SCHEDULE),--schedule $(SCHEDULE)) \
-        $(if $(DEVICE),--device $(DEVICE)) $(if $(SEED),--seed $(SEED)) $(if $(EPOCHS),--epochs $(EPOCHS))
+        $(if $(DEVICE),--device $(DEVICE)) $(if $(SEED),--seed $(SEED)) $(if $(EPOCHS),--epochs $(EPOCHS)) \
+        $(if $(RESUME),--resume $(RESUME))
 
 help: ## this list
 	@echo "make TARGET [VARIABLE=value ...]"
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' Makefile | expand -t 14
-	@echo "Variables: MODEL OPTIM SCHEDULE DEVICE SEED EPOCHS of train; ARGS=\"...\" is passed on as it stands;"
+	@echo "Variables: MODEL OPTIM SCHEDULE DEVICE SEED EPOCHS RESUME of train; ARGS=\"...\" is passed on as it stands;"
 	@echo "  ORACLES=1 installs torch, scipy, CuPy and NVRTC for the tests that compare with them, and demands them;"
 	@echo "  PYTHON=python3.12 makes .venv with that Python; NOVENV=1 PYTHON=python3 installs nothing at all."
 

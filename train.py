@@ -191,12 +191,12 @@ def schedule_of(c: Config, task: Any, lr: float) -> schedules.Schedule:
 class Run:
     """What a run is made of. `parts` is what a checkpoint holds of it: all that training changes."""
 
-    def __init__(self, c: Config):
+    def __init__(self, c: Config, fresh: bool = True):
         mg.manual_seed(c.seed)
         self.c, self.kind = c, c.device.partition(":")[0]
         self.task: Any = Language(c) if c.model == "transformer" else Classification(c)
         self.model = self.task.model(c)
-        if c.init is not None:
+        if c.init is not None and fresh:
             report = self.model.load_state_dict(training.weights(c.init)[0], strict=False)
             missing, other = report.missing_keys, report.unexpected_keys
             print(f"{c.init}: not in the file: {missing}; not in the model: {other}")
@@ -295,7 +295,7 @@ def averaged_of(model: nn.Module, c: Config) -> Any:
 def train(c: Config, found: training.Found | None, asked: training.Interrupt) -> float:
     """One run; the best score on held-out data, whose weights are in `out`/best.safetensors."""
     try:
-        run = Run(c)
+        run = Run(c, fresh=found is None)
         task, now = run.task, run.progress
         if found is not None:
             training.restore(run.parts, found.state, found.path)

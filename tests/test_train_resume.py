@@ -115,6 +115,19 @@ def test_resume_auto_begins_where_there_is_nothing_yet_and_a_finished_run_gives_
     assert train.main(["--resume", str(tmp_path / "mlp-digits-adam-0"), "--device", "cpu"]) == first
 
 
+def test_a_fine_tuned_run_goes_on_without_the_weights_that_it_began_with(tmp_path):
+    train.main([*SHORT, "--out", str(tmp_path / "a")])
+    first = tmp_path / "first.safetensors"
+    (tmp_path / "a" / "mlp-digits-adam-0" / "best.safetensors").rename(first)
+    args = [*SHORT, "--init", str(first), "--freeze", "layers.0", "--out", str(tmp_path / "b")]
+    ((c, _),) = runs(args)
+    with pytest.raises(SystemExit):
+        train.train(c, None, At(5))
+    first.unlink()
+    train.main(["--resume", str(tmp_path / "b" / "mlp-digits-adam-0"), "--device", "cpu"])
+    assert training.read(tmp_path / "b" / "mlp-digits-adam-0").step == 37
+
+
 def test_a_longer_run_goes_on_from_a_finished_one(tmp_path):
     train.main([*SHORT, "--out", str(tmp_path / "a")])
     train.main([*SHORT, "--out", str(tmp_path / "a"), "--resume", "--epochs", "2"])
