@@ -125,7 +125,6 @@ def memory(made):
         (rules.RMSPROP, (), 3, 2),
         (rules.RMSPROP, ("centered",), 4, 3),
         (rules.RMSPROP, ("centered", "eps_in_sqrt", "momentum"), 5, 4),
-        (rules.LARS, ("momentum", "nesterov"), 6, 2),  # three of them raw: seg, trust, decay
         (rules.LAMB, (), 3, 2),
         (rules.LOOKAHEAD, (), 2, 2),
         (rules.SAM, ("adaptive",), 3, 1),  # the norm is raw

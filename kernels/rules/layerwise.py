@@ -6,8 +6,8 @@ of 1,024 elements (minigrad/arena.py), so the buffer is a matrix of chunks, and 
     ..._norms   for each chunk: its sums of squares                          rows of 1,024 elements
     ..._trust   for each tensor: the sums of its chunks, in double, and what follows from them
 
-The update then reads its tensor's number: `seg[i >> 10]` is the tensor of element i. In the second text the
-row of a tensor is as long as the longest tensor has chunks; `used` says which of them are its own, from
+The update goes through the chunks again, and `seg` says which tensor's number is theirs. In the second text
+the row of a tensor is as long as the longest tensor has chunks; `used` says which of them are its own, from
 `first` on (minigrad/optim/segments.py). No atomics and one order of summation: the same bits each time.
 """
 
@@ -64,21 +64,21 @@ LARS_TRUST = Rows(
 
 # b <- momentum b + lr trust (g + decay p),  p <- p - b                     [You et al. 2017, Algorithm 1]
 #     nesterov: p <- p - (lr trust (g + decay p) + momentum b)                                     (optax)
-LARS = Elementwise(
+LARS = Rows(
     "lars",
-    "S g, raw int32 seg, raw T trust, raw T decay",
+    "S g, row int32 seg, raw T trust, raw T decay",
     "S p, T momentum_buffer",
     scalars="lr momentum",
     flags="momentum nesterov maximize",
     body="""
-    int32 s = seg[i >> 10];
+    T rate = lr * trust[seg];                       // the step size of this layer
+    T shrink = decay[seg];
     T x = T(p);
     #if maximize
-    T d = decay[s] * x - T(g);
+    T d = rate * (shrink * x - T(g));
     #else
-    T d = decay[s] * x + T(g);
+    T d = rate * (shrink * x + T(g));
     #endif
-    d = lr * trust[s] * d;                          // the step size of this layer
     #if momentum
     T b = momentum * momentum_buffer + d;
     momentum_buffer = b;

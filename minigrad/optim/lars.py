@@ -89,11 +89,12 @@ class LARS(Optimizer):
     def launch(self, run: Run, group: dict[str, Any], flags: tuple[str, ...], scalars: Any) -> None:
         if run.start == run.stop:
             return
-        at, gradient, values = segments(run), run.piece(run.arena.gradient), run.piece(run.arena.array)
+        at = segments(run)
+        gradient, values = chunks(run.piece(run.arena.gradient)), chunks(run.piece(run.arena.array))
         ww, dd, trust, decay = at.of_chunks(), at.of_chunks(), at.of_tensors(), at.of_tensors()
-        call(LARS_NORMS, flags, scalars, chunks(gradient), chunks(values), ww, dd)
+        call(LARS_NORMS, flags, scalars, gradient, values, ww, dd)
         call(LARS_TRUST, flags, scalars, at.used, at.first, at.thin, ww, dd, trust, decay)
-        buffer = self.slot(run, "momentum_buffer") if group["momentum"] else None
+        buffer = chunks(self.slot(run, "momentum_buffer")) if group["momentum"] else None
         call(TEXT, flags, scalars, gradient, at.seg, trust, decay, values, buffer)
 
 
