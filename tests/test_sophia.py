@@ -17,7 +17,7 @@ from test_rules import MACHINES, SHAPES, close, flat, gradients, placed, startin
 
 import kernels
 import minigrad as mg
-from minigrad import nn, optim
+from minigrad import nn, optim, training
 from minigrad.autograd import grad
 from minigrad.derivatives import hessian, jacobian
 from minigrad.nn import functional as F
@@ -426,6 +426,29 @@ def test_clipping_in_the_closure_scales_the_gradient_and_not_the_hessian():
     optimizer.step(clipped)
     assert np.asarray(optimizer.state[p]["hessian"]).tolist() == [1, 10, 100]
     assert np.linalg.norm(np.asarray(optimizer.state[p]["exp_avg"])) == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_the_hessian_of_a_window_in_pieces_is_that_of_the_whole():
+    seen = []
+    for pieces in (1, 3):
+        model, x, y = small_model()
+        optimizer = optim.SophiaH(model.parameters(), update_interval=2)
+        mg.manual_seed(1)
+
+        def closure(model=model, x=x, y=y, optimizer=optimizer, pieces=pieces):
+            optimizer.zero_grad()
+            size = 6 // pieces
+            return training.accumulate(
+                [(x[k : k + size], y[k : k + size]) for k in range(0, 6, size)],
+                lambda batch: F.cross_entropy(model(batch[0]), batch[1], reduction="sum"),
+                lambda batch: len(batch[1]),
+            )
+
+        for _ in range(3):
+            loss = optimizer.step(closure)
+        assert loss.node.saved is None  # freed, though the pieces kept it
+        seen.append(flat(np.asarray(optimizer.state[p]["hessian"]) for p in model.parameters()))
+    np.testing.assert_allclose(seen[1], seen[0], rtol=1e-9, atol=1e-14)
 
 
 def test_a_models_whole_backward_can_be_gone_through_twice():

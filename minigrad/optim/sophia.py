@@ -272,7 +272,7 @@ class SophiaG(Sophia):
         r" (\rho B h + \epsilon), 1), \quad h \leftarrow \beta_2 h + (1-\beta_2)\, \hat g^2, \quad"
         r" \hat y \sim p_\theta",
         oracles=(),
-        needs=("closure", "sampled labels"),
+        needs=("sampled labels",),
         launches="1, and 1 more where the Gauss-Newton matrix is estimated",
         proof="tests/test_sophia.py",
         presets={"paper": dict(betas=(0.96, 0.99), rho=0.05, weight_decay=0.2), "official": {}},

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
+from ..grad_mode import mode
 from ..tensor import Tensor
 
 Batch = TypeVar("Batch")
@@ -60,7 +61,8 @@ def accumulate(
               len(y), or (y != -100).sum() with cross_entropy's ignore_index
     backward  what to call with each batch's share of the loss: lambda loss: scaler.scale(loss).backward()
 
-    A window without a single target that counts has loss 0 and gradient 0.
+    A window without a single target that counts has loss 0 and gradient 0. The loss has no graph, but for a
+    rule that goes through it once more (SophiaH): then the graphs of all pieces are there at once.
 
         for window in windows(loader, 4):
             optimizer.zero_grad()
@@ -82,5 +84,5 @@ def accumulate(
     for batch in batches:
         loss = summed(batch) / total
         backward(loss)
-        losses.append(loss.detach())
+        losses.append(loss if mode.retained else loss.detach())
     return sum(losses[1:], losses[0])
