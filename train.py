@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 import minigrad as mg
-from minigrad import amp, data, nn, training
+from minigrad import amp, data, nn, optim, training
 from minigrad.data import DataLoader, TensorDataset, TextWindows
 from minigrad.nn import functional as F
 from minigrad.optim import schedule as schedules
@@ -72,8 +72,10 @@ class Classification:
         return ResNet9() if c.data == "cifar10" else SmallCNN(self.channels, self.size)
 
     def loss(self, model: nn.Module, batch: Any, reduction: str = "mean") -> mg.Tensor:
-        images, labels = batch
-        return F.cross_entropy(model(images), labels, reduction=reduction)  # logits (B, 10)
+        return F.cross_entropy(self.logits(model, batch), batch[1], reduction=reduction)
+
+    def logits(self, model: nn.Module, batch: Any) -> mg.Tensor:
+        return model(batch[0])  # (B, 10)
 
     def score(self, model: nn.Module, batches: DataLoader) -> float:
         hits = [(model(images).argmax(1) == labels).sum() for images, labels in batches]
@@ -108,8 +110,10 @@ class Language:
         return GPT(GPTConfig(self.tokenizer.vocab_size, self.context))
 
     def loss(self, model: nn.Module, batch: Any, reduction: str = "mean") -> mg.Tensor:
-        inputs, targets = batch  # logits (B T, vocab)
-        return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), reduction=reduction)
+        return F.cross_entropy(self.logits(model, batch), batch[1].flatten(), reduction=reduction)
+
+    def logits(self, model: nn.Module, batch: Any) -> mg.Tensor:
+        return model(batch[0]).flatten(0, 1)  # (B T, vocab)
 
     def score(self, model: nn.Module, batches: TextWindows) -> float:
         total = [self.loss(model, batch, "sum") for batch in batches]
@@ -143,7 +147,7 @@ def grouped(model: nn.Module, c: Config) -> list[dict[str, Any]]:
 
 def optimizer_of(model: nn.Module, c: Config) -> Any:
     """The update rule over the model's parameters, in groups of one learning rate and weight decay each."""
-    known = training.taken(training.rule(c.optimizer))
+    known = training.taken(c.optimizer)
     options = dict(lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay) | c.optimizer_options
     options = {name: value for name, value in options.items() if value is not None}
     if options.get("momentum") and "nesterov" in known:
@@ -202,6 +206,9 @@ class Run:
             print(f"{c.init}: not in the file: {missing}; not in the model: {other}")
         self.model.to(c.device)
         self.optimizer = optimizer_of(self.model, c)
+        inside = getattr(self.optimizer, "innermost", self.optimizer)
+        if hasattr(inside, "sampled_loss"):
+            inside.sampled_loss = self.sampled
         self.rates = rates_of(self.optimizer, c, self.task)
         self.scaler = amp.GradScaler(self.kind, enabled=c.amp == "float16")
         self.average = averaged_of(self.model, c)  # None without --ema and --swa
@@ -218,10 +225,26 @@ class Run:
             model=c.model, data=c.data, config=dataclasses.asdict(c), **self.task.about(self.model)
         )
 
+        if hasattr(self.optimizer, "sampled_loss"):  # Sophia-G: labels that the model itself draws
+            self.optimizer.sampled_loss = self.sampled_loss
+
+    def sampled_loss(self) -> mg.Tensor:
+        logits = self.task.logits(self.model, self.window[0])
+        return F.cross_entropy(logits, optim.sample_labels(logits))
+
     def loss(self, batch: Any, reduction: str = "mean") -> mg.Tensor:
         dtype = getattr(mg, self.c.amp or "float16")
         with amp.autocast(self.kind, dtype=dtype, enabled=self.c.amp is not None):
             return self.task.loss(self.model, batch, reduction)
+
+    def sampled(self) -> mg.Tensor:
+        """The loss with labels that the model itself draws, for Sophia-G: on the window's last batch."""
+        inputs, labels = self.window[-1]
+        if "bs" not in self.c.optimizer_options:
+            for group in self.optimizer.param_groups:
+                group["bs"] = labels.numel()
+        logits = self.model(inputs).flatten(0, -2)
+        return F.cross_entropy(logits, optim.sample_labels(logits))
 
     def gradient(self) -> mg.Tensor:
         """The mean loss of the window, and its gradient: scaled under float16, else clipped."""
