@@ -55,7 +55,7 @@ class Config:
     batch_size: int = option("examples a batch", count, "N")
     accumulate: int = option("batches a step: gradients of N batches as of one", count, "N", default=1)
     optimizer: str = option(
-        "the update rule, any of the library, in small or capital letters", metavar="NAME"
+        "the update rule, any of the library; sam+adamw is one around another", metavar="NAME"
     )
     optimizer_options: dict[str, Any] = option(  # noqa: RUF009
         "further options of the update rule: betas=[0.9,0.99] eps=1e-6, or one JSON object",
@@ -133,7 +133,8 @@ def runs(argv: list[str] | None = None) -> list[tuple[Config, training.Found | N
             if name in given:
                 given[name] = pairs(given[name])
         if "optimizer" in given:
-            given["optimizer"] = training.rule(given["optimizer"]).name.lower()
+            records = training.chain(given["optimizer"])
+            given["optimizer"] = "+".join(record.name.lower() for record in records)
         if given.get("resume", "auto") != "auto":
             found = training.read(given["resume"])
             return [(continued(found, given), found)]
@@ -177,7 +178,8 @@ def configuration(model: str, given: dict[str, Any]) -> Config:
 
 def checked(c: Config) -> Config:
     """ValueError for options that do not go together."""
-    several = "closure" in training.rule(c.optimizer).needs
+    needs = {need for record in training.chain(c.optimizer) for need in record.needs}
+    several = "closure" in needs
     if c.ema is not None and c.swa is not None:
         raise ValueError("--ema and --swa are two averages of the weights; give one of them")
     if c.early_stop and not c.validation and c.data in IMAGES:
@@ -189,6 +191,10 @@ def checked(c: Config) -> Config:
     if c.diagnose and several:
         raise ValueError(
             f"--diagnose: {c.optimizer} asks for the loss several times a step; take another rule"
+        )
+    if c.accumulate > 1 and "Hessian-vector product" in needs:
+        raise ValueError(
+            f"--accumulate: {c.optimizer} goes through the loss's graph again; take one batch a step"
         )
     return c
 

@@ -223,6 +223,9 @@ def test_anomaly_names_the_operation(tmp_path, monkeypatch):
     ("args", "says"),
     [
         (["--optimizer-options", "bets=1"], "Adam takes no bets; it takes lr=0.001, betas="),
+        (["--optimizer", "adam+sam"], "adam+sam: Adam goes around no other rule"),
+        (["--optimizer", "sam+adm"], "there is no optimizer 'adm'"),
+        (["--optimizer", "sam+adamw", "--optimizer-options", "rh=1"], "SAM+AdamW takes no rh; it takes lr="),
         (["--optimizer-options", "bets"], "'bets' is not KEY=VALUE"),
         (["--optimizer-options", "eps=-1"], "eps"),
         (["--schedule-options", "gama=1"], "constant: no option is called gama"),

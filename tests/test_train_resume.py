@@ -90,6 +90,7 @@ def test_every_schedule_goes_on_to_the_same_bits(tmp_path, schedule):
         ["--optimizer", "sgd", "--lr", "0.1", "--momentum", "0.9", "--lr-of", "layers.1=0.01"],
         ["--optimizer", "adam", "--optimizer-options", "betas=[0.8,0.95]", "amsgrad=true"],
         ["--augment"],
+        ["--optimizer", "lookahead+sam+adamw", "--lr", "0.002", "--optimizer-options", "rho=0.1", "k=3"],
         ["--freeze", "layers.0"],
     ],
     ids=" ".join,

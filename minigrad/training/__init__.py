@@ -22,7 +22,7 @@ from .diagnosis import Diagnosis
 from .finder import Finding, Snapshot, Sweep, lr_find, sweep
 from .guard import Guard
 from .interrupt import Interrupt
-from .presets import PRESETS, Preset, optimizer_named, rule, taken
+from .presets import PRESETS, Preset, chain, optimizer_named, taken
 from .progress import HOPELESS, Progress
 from .recommendation import Recommendation, ask, recommend
 from .scaling import linear_scaling
@@ -53,7 +53,7 @@ __all__ = [
     "PRESETS",
     "Preset",
     "optimizer_named",
-    "rule",
+    "chain",
     "taken",
     "EarlyStopping",
     "GradientNormStop",

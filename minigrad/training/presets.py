@@ -78,22 +78,46 @@ def rule(name: str) -> Record:
     return known[name.lower()]
 
 
-def taken(record: Record) -> dict[str, Any]:
-    """Name -> default of the options that a rule's constructor takes, besides params."""
-    found = list(inspect.signature(record.example or record.cls).parameters.values())[1:]
+def chain(name: str) -> list[Record]:
+    """The rules of a name, from the outermost one: "sam+adamw" is SAM around AdamW.
+
+    ValueError for one that goes around no other."""
+    records = [rule(part) for part in name.split("+")]
+    for record in records[:-1]:
+        if "another rule" not in record.needs:
+            raise ValueError(f"{name}: {record.name} goes around no other rule")
+    return records
+
+
+def taken(name: str) -> dict[str, Any]:
+    """The record of an optimizer by its name, in any capitals; ValueError lists the names there are."""
+    found: dict[str, Any] = {}
+    *around, last = chain(name)
+    for made in (*[record.cls for record in around], last.example or last.cls):
+        found = _options(made) | found
+    return found
+
+
+def _options(made: Any) -> dict[str, Any]:
     return {
         p.name: None if p.default is inspect.Parameter.empty else p.default
-        for p in found
+        for p in list(inspect.signature(made).parameters.values())[1:]
         if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name not in Optimizer.ignored
     }
 
 
 def optimizer_named(name: str, params: Any, options: Mapping[str, Any]) -> Optimizer:
-    """An optimizer by its name; ValueError for an option that it does not take says what it takes."""
-    record = rule(name)
-    known = taken(record)
+    """An optimizer by its name; ValueError for an option that it does not take says what it takes.
+
+    In a name with + each option goes to the outermost rule that takes it.
+    """
+    records, known, left = chain(name), taken(name), dict(options)
     for key in options:
         if key not in known:
             defaults = ", ".join(f"{k}={v!r}" for k, v in known.items())
-            raise ValueError(f"{record.name} takes no {key}; it takes {defaults}")
-    return record.make(params, **options)
+            raise ValueError(f"{'+'.join(r.name for r in records)} takes no {key}; it takes {defaults}")
+    outer = [(r.cls, {k: left.pop(k) for k in _options(r.cls) if k in left}) for r in records[:-1]]
+    optimizer = records[-1].make(params, **left)
+    for cls, own in reversed(outer):
+        optimizer = cls(optimizer, **own)
+    return optimizer
