@@ -130,6 +130,12 @@ WRONG = {
     "another rule's group": lambda s: s["optimizer"].update(param_groups=[]),
     "an option": lambda s: s["optimizer"]["param_groups"][0].update(lr=-1.0),
     "other data": lambda s: s["loader"].update(examples=13),
+    "an order beyond the data": lambda s: s["loader"].update(
+        position=1, order=mg.tensor([0, 1, 99]), ends=mg.tensor([2, 3]), seed=None
+    ),
+    "a position beyond the epoch": lambda s: s["loader"].update(
+        position=3, order=mg.tensor([0, 1, 2]), ends=mg.tensor([2, 3]), seed=None
+    ),
     "no generator": lambda s: s.update(random=mg.zeros(3)),
 }
 

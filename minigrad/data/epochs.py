@@ -124,6 +124,7 @@ class Epochs:
             raise ValueError(
                 f"{name}.load_state_dict: the state is of {n:,} examples, this one has {self.examples():,}"
             )
+        opened = None if state_dict["position"] is None else self._epoch(state_dict)
         sources = self.sources()
         if missing := [key for key in sources if key not in state_dict]:
             raise ValueError(
@@ -135,12 +136,22 @@ class Epochs:
                 source.set_state(state_dict[key])
             else:
                 source.load_state_dict(state_dict[key])
-        self._resumed = self._open = None
-        if state_dict["position"] is not None:
-            order = state_dict["order"]
-            order = None if order is None else _wide(order)
-            ends, seed = _wide(state_dict["ends"]), state_dict["seed"]
-            self._resumed = self._open = Epoch(order, ends, seed, int(state_dict["position"]))
+        self._resumed = self._open = opened
+
+    def _epoch(self, state: dict[str, Any]) -> Epoch:
+        """The open epoch of a state. ValueError where it points to what is not there."""
+        order, n = state["order"], self.examples()
+        order = None if order is None else _wide(order)
+        ends, position = _wide(state["ends"]), int(state["position"])
+        held = n if order is None else len(order)
+        inside = order is None or not order.size or (order.min() >= 0 and order.max() < n)
+        rising = not ends.size or (ends[0] >= 0 and ends[-1] <= held and bool((np.diff(ends) >= 0).all()))
+        if not (inside and rising and 0 <= position <= len(ends)):
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: the state's epoch does not fit {n:,} examples: "
+                "order, ends or position lie outside"
+            )
+        return Epoch(order, ends, state["seed"], position)
 
 
 def _narrow(indices: np.ndarray) -> np.ndarray:

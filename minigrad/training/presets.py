@@ -90,7 +90,7 @@ def chain(name: str) -> list[Record]:
 
 
 def taken(name: str) -> dict[str, Any]:
-    """The record of an optimizer by its name, in any capitals; ValueError lists the names there are."""
+    """Name -> default of the options that the rules of a name take, besides what they go around."""
     found: dict[str, Any] = {}
     *around, last = chain(name)
     for made in (*[record.cls for record in around], last.example or last.cls):
