@@ -206,9 +206,6 @@ class Run:
             print(f"{c.init}: not in the file: {missing}; not in the model: {other}")
         self.model.to(c.device)
         self.optimizer = optimizer_of(self.model, c)
-        inside = getattr(self.optimizer, "innermost", self.optimizer)
-        if hasattr(inside, "sampled_loss"):
-            inside.sampled_loss = self.sampled
         self.rates = rates_of(self.optimizer, c, self.task)
         self.scaler = amp.GradScaler(self.kind, enabled=c.amp == "float16")
         self.average = averaged_of(self.model, c)  # None without --ema and --swa
@@ -236,15 +233,6 @@ class Run:
         dtype = getattr(mg, self.c.amp or "float16")
         with amp.autocast(self.kind, dtype=dtype, enabled=self.c.amp is not None):
             return self.task.loss(self.model, batch, reduction)
-
-    def sampled(self) -> mg.Tensor:
-        """The loss with labels that the model itself draws, for Sophia-G: on the window's last batch."""
-        inputs, labels = self.window[-1]
-        if "bs" not in self.c.optimizer_options:
-            for group in self.optimizer.param_groups:
-                group["bs"] = labels.numel()
-        logits = self.model(inputs).flatten(0, -2)
-        return F.cross_entropy(logits, optim.sample_labels(logits))
 
     def gradient(self) -> mg.Tensor:
         """The mean loss of the window, and its gradient: scaled under float16, else clipped."""
