@@ -62,7 +62,9 @@ class ScheduleFree(Optimizer):
         """z = y = x"""
         self.slot(run, "z")[...] = run.piece(run.arena.array)
 
-    def scalars(self, group: dict[str, Any], t: int, kept: dict[str, float]) -> dict[str, float]:  # type: ignore[override]
+    def scalars(  # type: ignore[override]
+        self, group: dict[str, Any], t: int, kept: dict[str, float]
+    ) -> dict[str, float]:
         lr, warmup = float(group["lr"]), group["warmup_steps"]
         if t <= warmup:
             lr *= t / warmup
@@ -235,7 +237,9 @@ class AdamWScheduleFree(ScheduleFree):
     def averaging(self, group: dict[str, Any]) -> float:
         return float(group["betas"][0])
 
-    def scalars(self, group: dict[str, Any], t: int, kept: dict[str, float]) -> dict[str, float]:  # type: ignore[override]
+    def scalars(  # type: ignore[override]
+        self, group: dict[str, Any], t: int, kept: dict[str, float]
+    ) -> dict[str, float]:
         beta2 = float(group["betas"][1])
         return super().scalars(group, t, kept) | dict(
             beta2=beta2,
