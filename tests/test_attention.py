@@ -181,15 +181,15 @@ class Block(nn.Module):
 def test_a_transformer_block_launches_few_kernels(bias, forward_most, backward_most):
     """Forward: layer norm 2, products 6, weights 1, GELU 1; a residual 2 (with a bias, one launch), and the
     bias of q, k, v. Backward: products 12, layer norm 4, weights 1, GELU 1; two gradients meet before each
-    layer norm, and the biases of three products. CuPy copies the factors of a batched product that are
-    views, 10 of 12, and the joined heads."""
+    layer norm, and the biases of three products. Heads are read and written where they lie: no copies, and
+    the pointers to them are uploaded until the memory pool's addresses come back."""
     with fake_cupy.installed() as device:
         mg.manual_seed(0)
         block = Block(16, 2, bias).to("cuda")
         optimizer = optim.SGD(block.parameters(), lr=0.1)
         data = mg.randn(3, 5, 16).to("cuda").requires_grad_()
         seed = mg.ones(3, 5, 16).to("cuda")
-        for _ in range(2):  # the first step makes constants and the arena
+        for _ in range(5):  # the first steps make constants, the arena and pointers
             optimizer.zero_grad()
             data.grad = None
             with device.counting() as forward:
@@ -197,12 +197,10 @@ def test_a_transformer_block_launches_few_kernels(bias, forward_most, backward_m
             with device.counting() as backward:
                 y.backward(seed)
             optimizer.step()
-    for counts, most, copies in ((forward, forward_most, 1), (backward, backward_most, 1)):
-        assert counts.host_reads == counts.uploads == counts.python_scalars == []
-        hidden = counts.launches["matmul copy"] + counts.launches["copy"]
-        assert counts.launched - hidden <= most, counts.launches
-        assert counts.launches["copy"] <= copies, counts.launches
-    assert forward.launches["matmul copy"] <= 3 and backward.launches["matmul copy"] <= 7
+    for counts, most, copies in ((forward, forward_most, 0), (backward, backward_most, 1)):  # to data.grad
+        assert counts.host_reads == counts.python_scalars == []
+        assert [u for u in counts.uploads if "blas.py" not in repr(u)] == []
+        assert counts.launched - copies <= most and counts.launches["copy"] == copies, counts.launches
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -16,6 +16,7 @@ from math import prod
 import numpy as np
 
 from kernels.attention import ATTENTION_WEIGHTS, ATTENTION_WEIGHTS_BACKWARD
+from kernels.cuda import blas
 
 from ..autograd import op
 from ..backend import on_device, xp_of
@@ -92,11 +93,11 @@ def _(g, needed, y, scale):
 
 
 def _joined(p, v):
-    """p @ v (B, heads, L, E) in memory (B, L, heads, E) on the host, where a product can write so."""
-    if p.ndim != 4 or p.shape[0] != v.shape[0] or p.shape[1] != v.shape[1] or type(p) is not np.ndarray:
+    """p @ v (B, heads, L, E) in memory (B, L, heads, E), where a product can write so."""
+    if p.ndim != 4 or p.shape[:2] != v.shape[:2] or (type(p) is not np.ndarray and blas.library() is None):
         return product(p, v)
     b, h, rows, _ = p.shape
-    return product(p, v, np.empty((b, rows, h, v.shape[-1]), v.dtype).transpose(0, 2, 1, 3))
+    return product(p, v, xp_of(p).empty((b, rows, h, v.shape[-1]), v.dtype).transpose(0, 2, 1, 3))
 
 
 @op

@@ -1,5 +1,6 @@
-"""Matrix products. Transposed views go to BLAS as they are; a leaf's gradient is written into its arena slot.
+"""Matrix products. Views go to BLAS as they are; a leaf's gradient is written into its arena slot.
 
+On a device cuBLAS is called directly (kernels/cuda/blas.py): one launch for whatever layout, batches too.
 On the CPU float16 and bfloat16 are multiplied in float32, as PyTorch accumulates them: NumPy's own loops
 would add in half precision, and be slow.
 """
@@ -10,6 +11,8 @@ from math import prod
 
 import numpy as np
 
+from kernels.cuda import blas
+
 from ..autograd import op
 from ..backend import destination, xp_of
 from .sums import is_half
@@ -18,7 +21,10 @@ from .sums import is_half
 def product(a, b, out=None):
     """a @ b on arrays, into `out` if given."""
     if type(a) is not np.ndarray:
-        xp = xp_of(a)
+        y = blas.matmul(a, b, out)
+        if y is not None:
+            return y
+        xp = xp_of(a)  # without cuBLAS
         if (a.ndim > 2 or b.ndim > 2) and a.dtype.name == "bfloat16":  # cupy.matmul has no batches of it
             y = xp.matmul(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
             if out is not None:

@@ -32,6 +32,7 @@ import numpy as np
 
 from . import cuda, names
 from .array import ndarray
+from .cublas import FakeCublas
 from .device import Counts, Device, _current
 from .elementwise import ElementwiseKernel
 from .functions import FUNCTIONS, LINALG, STRIDE_TRICKS
@@ -108,12 +109,16 @@ def _entries() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def installed() -> Iterator[Device]:
-    """Put the fake in the place of cupy and yield its device's record; sys.modules is restored afterwards."""
+def installed(cublas: bool = True) -> Iterator[Device]:
+    """Put the fake in the place of cupy and yield its device's record; sys.modules is restored afterwards.
+
+    cublas=False: a machine on which libcublas is not found.
+    """
     real = real_cupy()
     before = _entries()
     device, entries = Device(), modules(real)
     device.stream = cuda.Stream.null
+    device.cublas = FakeCublas() if cublas else None
     device.allocator = entries["cupy"].get_default_memory_pool().malloc
     _current.append(device)
     _replace(entries)

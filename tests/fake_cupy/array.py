@@ -35,7 +35,7 @@ class Flags(dict):
 
 
 class MemoryPointer:
-    """`a.data`: where the array begins. `ptr` is an address of the wrapped array, good for comparing only."""
+    """`a.data`: where the array begins. `ptr` is an address in the block's memory."""
 
     def __init__(self, array: ndarray):
         self.ptr: int = array._host.__array_interface__["data"][0]
@@ -58,12 +58,13 @@ class ndarray(HostDoors):
             raise TypeError(
                 "cupy.ndarray: the fake takes no memptr and no strides; slice and reshape an array"
             )
-        self._own(garbage_array(shape, dtype, order))
+        self._own(current().settle(garbage_array(shape, dtype, order)))
 
     def _own(self, host: np.ndarray) -> None:
+        """Become the array of values that were settled on the device."""
         if host.dtype.kind in "OSUMm":
             raise ValueError(f"Unsupported dtype {host.dtype}: the device holds numbers only")
-        self._host, self._block, self.base = host, current().allocate(host.nbytes), None
+        self._host, self._block, self.base = host, current().block_of(host), None
 
     def _view(self, function: Callable[[np.ndarray], np.ndarray]) -> ndarray:
         """function(array) as a view, which costs nothing; where it cannot be one, a copy, one launch."""
@@ -186,6 +187,11 @@ class ndarray(HostDoors):
     def __minigrad_launch__(kernel: Any, args: Any, scalars: Any = None, flags: Any = ()) -> Any:
         """Run an Elementwise or Rows kernel: one launch by its name, executed by its host machine."""
         return launch_kernel(kernel, args, scalars, flags)
+
+    @staticmethod
+    def __minigrad_cublas__() -> Any:
+        """The library that multiplies these arrays; `installed(cublas=False)` is a machine without it."""
+        return current().cublas
 
     @staticmethod
     def __minigrad_host__(name: str, function: Callable, *args: Any, **kwargs: Any) -> Any:

@@ -215,30 +215,31 @@ class MemoryPool:
     """Counts bytes and keeps freed blocks by size (multiples of 512), so growth during a capture is seen."""
 
     def __init__(self, allocator: Any = None, _default: bool = False):
-        self._default, self._used, self._free = _default, 0, Counter()  # type: ignore[var-annotated]
+        self._default, self._used = _default, 0
+        self._free: dict[int, list[np.ndarray]] = {}  # size -> memory, what was freed last at the end
 
     def malloc(self, size: int) -> Block:
         size = -(-size // 512) * 512
-        current().check_pool(self, size, grows=size > 0 and not self._free[size])
-        self._free[size] -= self._free[size] > 0
+        free = self._free.setdefault(size, [])
+        current().check_pool(self, size, grows=size > 0 and not free)
         self._used += size
-        return Block(self, size)
+        return Block(self, free.pop() if free else np.empty(size, np.uint8))
 
-    def _give_back(self, size: int) -> None:
-        self._used -= size
-        self._free[size] += 1
+    def _give_back(self, memory: np.ndarray) -> None:
+        self._used -= memory.size
+        self._free.setdefault(memory.size, []).append(memory)
 
     def used_bytes(self) -> int:
         return self._used
 
     def free_bytes(self) -> int:
-        return sum(size * count for size, count in self._free.items())
+        return sum(size * len(blocks) for size, blocks in self._free.items())
 
     def total_bytes(self) -> int:
         return self.used_bytes() + self.free_bytes()
 
     def n_free_blocks(self) -> int:
-        return sum(count for size, count in self._free.items() if size)
+        return sum(len(blocks) for size, blocks in self._free.items() if size)
 
     def free_all_blocks(self, stream: Any = None) -> None:
         self._free.clear()

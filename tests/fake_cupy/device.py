@@ -61,15 +61,39 @@ class Counts:
 
 
 class Block:
-    """Device memory of one allocation, shared by an array and its views; the last one frees it."""
+    """Device memory of one allocation, shared by an array and its views; the last one frees it.
 
-    __slots__ = ("pool", "size")
+    `memory` is what the pool hands out again: a graph that is replayed after its memory went to another array
+    spoils that array, as on a GPU. Its address is what `data.ptr` counts from.
+    """
 
-    def __init__(self, pool: Any, size: int):
-        self.pool, self.size = pool, size
+    __slots__ = ("address", "memory", "pool", "size")
+
+    def __init__(self, pool: Any, memory: np.ndarray):
+        self.pool, self.memory, self.size = pool, memory, memory.size
+        self.address: int = memory.__array_interface__["data"][0]
+        _live[self.address] = self.size
 
     def __del__(self) -> None:
-        self.pool._give_back(self.size)
+        _live.pop(self.address, None)
+        self.pool._give_back(self.memory)
+
+    def settle(self, host: np.ndarray) -> np.ndarray:
+        """A copy of an array in this memory, its strides kept where it has no gaps."""
+        strides, last = host.strides, sum((n - 1) * s for n, s in zip(host.shape, host.strides))
+        if host.size and (min((0, *strides)) < 0 or last + host.itemsize != host.nbytes):
+            strides = None
+        placed = np.ndarray(host.shape, host.dtype, self.memory, 0, strides if host.size else None)
+        placed[...] = host
+        return placed
+
+
+_live: dict[int, int] = {}  # address -> bytes of all memory that some array holds
+
+
+def inside(address: int, nbytes: int) -> bool:
+    """Whether these bytes lie in one living allocation."""
+    return any(a <= address and address + nbytes <= a + size for a, size in _live.items())
 
 
 class Device(Counts):
@@ -81,8 +105,10 @@ class Device(Counts):
         self.capture: Any = None  # the Graph being recorded
         self.capturing_streams: list[Any] = []
         self.stream: Any = None
+        self.cublas: Any = None  # the libcublas of this machine
         self.allocator: Callable[[int], Block]
         self._open: list[Counts] = [self]
+        self._settled: dict[int, Block] = {}
 
     def reset(self) -> None:
         """All counts to zero."""
@@ -129,6 +155,17 @@ class Device(Counts):
             counts.allocations += 1
         return self.allocator(nbytes)
 
+    def settle(self, host: np.ndarray) -> np.ndarray:
+        """A new array on the device with these values; `block_of` has its block."""
+        block = self.allocate(host.nbytes)
+        placed = block.settle(host)
+        self._settled[id(placed)] = block
+        return placed
+
+    def block_of(self, placed: np.ndarray) -> Block:
+        """The block of an array that was just settled."""
+        return self._settled.pop(id(placed))
+
     def check_pool(self, pool: Any, nbytes: int, grows: bool) -> None:
         """Raise for an allocation that would break a graph: from the default pool, or beyond warm-up's."""
         if pool._default:
@@ -140,28 +177,40 @@ class Device(Counts):
 
     # launches
 
+    def _arrays(self, result: Any) -> Any:
+        if isinstance(result, (tuple, list)):
+            return tuple(self.settle(np.asarray(r)) for r in result)
+        return self.settle(np.asarray(result))
+
     def execute(
-        self, name: str, function: Callable, args: Any, kwargs: Any, in_place: bool, key: Any = ()
-    ) -> Any:
-        """Launch `function(*args, **kwargs)` on host arrays; what it computes, None if in place."""
+        self, name: str, function: Callable, args: Any, kwargs: Any, in_place: bool, key: Any = (),
+        deferred: bool = False,
+    ) -> Any:  # fmt: skip
+        """Launch `function(*args, **kwargs)` on host arrays; what it computes, None if in place.
+
+        deferred: in a capture it must not run, because what it works on is only known at a replay.
+        """
         self.note("launch_log", name)
         key = (name, key, tuple(str(a.dtype) for a in args if isinstance(a, np.ndarray)))
         if self.capture is None:
             self.compiled.add(key)
             result = _run(function, args, kwargs)
-            return None if in_place else _arrays(result)
+            return None if in_place else self._arrays(result)
         if key not in self.compiled:
             self._forbid(f"the first use of kernel {name!r} compiles and loads it (warm up first)")
         if self.stream not in self.capturing_streams:
             self._forbid(f"kernel {name!r} goes to another stream than the one that is capturing")
+        if deferred:
+            self.capture._record(name, lambda: _run(function, args, kwargs), [], ())
+            return None
         before = [(a, a.copy()) for a in _operands((args, kwargs)) if a.flags.writeable]
         result = _run(function, args, kwargs)
-        kept = None if in_place else _arrays(result)
+        kept = None if in_place else self._arrays(result)
 
         def replay() -> None:
             again = _run(function, args, kwargs)
             if not in_place:
-                for old, new in zip(_flat(kept), _flat(_arrays(again)), strict=True):
+                for old, new in zip(_flat(kept), again if isinstance(again, (tuple, list)) else (again,)):
                     old[...] = new
 
         self.capture._record(name, replay, before, _flat(kept))
@@ -181,12 +230,6 @@ def garbage(array: np.ndarray) -> np.ndarray:
 def _run(function: Callable, args: Any, kwargs: Any) -> Any:
     with np.errstate(all="ignore"):  # a GPU does not warn of overflow or 0/0
         return function(*args, **kwargs)
-
-
-def _arrays(result: Any) -> Any:
-    if isinstance(result, (tuple, list)):
-        return tuple(np.asarray(r) for r in result)
-    return np.asarray(result)
 
 
 def _flat(result: Any) -> tuple:

@@ -20,6 +20,13 @@ from .device import current, garbage
 FUNCTIONS: dict[str, Callable] = {}
 
 
+def settled(host: np.ndarray) -> np.ndarray:
+    """The same values in the device's memory."""
+    if host.dtype.kind in "OSUMm":
+        raise ValueError(f"Unsupported dtype {host.dtype}: the device holds numbers only")
+    return current().settle(host)
+
+
 def _ufunc(name: str) -> Callable:
     """cupy's ufunc: operands, then outputs; keywords out, dtype, casting."""
     ufunc = getattr(np, name)
@@ -102,7 +109,7 @@ def _creation(name: str, bound: inspect.BoundArguments) -> ndarray:
         _on_device(name, next(iter(bound.arguments.values())))
     bound.arguments.pop("subok", None)
     if name.startswith("empty"):
-        return wrap(garbage(getattr(np, name)(*unwrap(name, bound.args), **bound.kwargs)))
+        return wrap(settled(garbage(getattr(np, name)(*unwrap(name, bound.args), **bound.kwargs))))
     return launch(name, getattr(np, name), bound.args, bound.kwargs)
 
 
@@ -210,7 +217,7 @@ def array(name: str, bound: inspect.BoundArguments) -> ndarray:
         return launch(name, lambda nested: np.array(nested, dtype), (obj,))
     host = np.array(obj, dtype, ndmin=given.get("ndmin", 0))
     current().upload(name)
-    return wrap(host)
+    return wrap(settled(host))
 
 
 def _holds_device(obj: Any) -> bool:
