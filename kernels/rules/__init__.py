@@ -4,6 +4,7 @@
     adaptive     1992   a step size for every parameter: ASGD, Rprop, Adagrad, Adadelta, RMSprop
     adam         2014   Adam, and what was changed about it
     layerwise    2017   a step size for every layer: LARS, LAMB, Adafactor
+    matrix       2018   a matrix for every matrix: Shampoo, Muon, SOAP
     around       2019   what stands around another rule: slow weights, the worst point nearby
     modern       2020   other moments, signs, curvature, averages of the path
 
@@ -49,6 +50,7 @@ from kernels.rules.layerwise import (
     LARS_NORMS,
     LARS_TRUST,
 )
+from kernels.rules.matrix import MATRIX_GRADIENT, MATRIX_STEP, MUON, SHAMPOO_GRAFT, SOAP, SOAP_DIRECTION
 from kernels.rules.modern import (
     ADAMW_SCHEDULE_FREE,
     ADAN,
@@ -98,7 +100,10 @@ __all__ = [
     "LION",
     "LOOKAHEAD",
     "LOOK_AHEAD",
+    "MATRIX_GRADIENT",
+    "MATRIX_STEP",
     "MIRROR",
+    "MUON",
     "NADAM",
     "NORMAL_NOISE",
     "PERTURBED_DESCENT",
@@ -119,6 +124,9 @@ __all__ = [
     "SGD",
     "SGD_HD",
     "SGD_SCHEDULE_FREE",
+    "SHAMPOO_GRAFT",
+    "SOAP",
+    "SOAP_DIRECTION",
     "SOPHIA",
     "SOPHIA_HESSIAN",
 ]

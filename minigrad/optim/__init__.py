@@ -20,6 +20,7 @@ from .lars import LARS
 from .lion import Lion
 from .lookahead import Lookahead
 from .mirror import ExponentiatedGradient, MirrorDescent
+from .muon import Muon
 from .nadam import NAdam
 from .nesterov import NAG
 from .noise import GradientNoise, PerturbedGD
@@ -32,6 +33,8 @@ from .rprop import Rprop
 from .sam import SAM
 from .schedule_free import AdamWScheduleFree, SGDScheduleFree
 from .sgd import SGD, SGDW
+from .shampoo import Shampoo
+from .soap import SOAP
 from .sophia import SophiaG, SophiaH, sample_labels
 
 __all__ = [
@@ -54,6 +57,7 @@ __all__ = [
     "Lion",
     "Lookahead",
     "MirrorDescent",
+    "Muon",
     "NAG",
     "NAdam",
     "Optimizer",
@@ -67,6 +71,8 @@ __all__ = [
     "SGDHD",
     "SGDScheduleFree",
     "SGDW",
+    "SOAP",
+    "Shampoo",
     "SophiaG",
     "SophiaH",
     "lr_scheduler",
