@@ -20,6 +20,7 @@ Saving and loading stand in state.py.
 
 from __future__ import annotations
 
+import inspect
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -68,6 +69,15 @@ class Optimizer:
     ranges: ClassVar[dict[str, Range]] = {}
     carries: ClassVar[tuple[str, ...]] = ()  # names of numbers that a parameter keeps from step to step
     ignored: ClassVar[tuple[str, ...]] = ("foreach", "fused", "capturable", "differentiable")
+
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        """TypeError, saying what the rule takes, for a keyword that it does not."""
+        taken = _keywords(cls)
+        if taken and (unknown := [name for name in options if name not in taken]):
+            raise TypeError(
+                f"{cls.__name__}() got an unexpected keyword argument {unknown[0]!r}; it takes {', '.join(taken)}"
+            )
+        return super().__new__(cls)
 
     def __init__(self, params: Any, defaults: dict[str, Any]):
         self.prepare(self.options(defaults))
@@ -336,6 +346,15 @@ class Optimizer:
 
 
 _NOTHING: dict[str, float] = {}
+
+
+@cache
+def _keywords(cls: type) -> tuple[str, ...]:
+    """The keywords of a rule's constructor; none where it takes any."""
+    parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return ()
+    return tuple([p.name for p in parameters if p.kind is not p.VAR_POSITIONAL and p.name != "self"])
 
 
 @cache
