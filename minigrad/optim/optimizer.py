@@ -72,7 +72,7 @@ class Optimizer:
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
         """TypeError, saying what the rule takes, for a keyword that it does not."""
-        taken = _keywords(cls)
+        taken = _keywords(cls.__init__)
         if taken and (unknown := [name for name in options if name not in taken]):
             raise TypeError(
                 f"{cls.__name__}() got an unexpected keyword argument {unknown[0]!r}; it takes {', '.join(taken)}"
@@ -349,9 +349,9 @@ _NOTHING: dict[str, float] = {}
 
 
 @cache
-def _keywords(cls: type) -> tuple[str, ...]:
+def _keywords(constructor: Callable) -> tuple[str, ...]:
     """The keywords of a rule's constructor; none where it takes any."""
-    parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+    parameters = inspect.signature(constructor).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return ()
     return tuple([p.name for p in parameters if p.kind is not p.VAR_POSITIONAL and p.name != "self"])
