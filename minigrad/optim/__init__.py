@@ -13,6 +13,7 @@ from .adamax import Adamax
 from .adan import Adan
 from .ademamix import AdEMAMix
 from .asgd import ASGD
+from .flow import GradientFlow, NesterovFlow
 from .groups import param_groups
 from .hypergradient import SGDHD, AdamHD
 from .lamb import LAMB
@@ -51,6 +52,7 @@ __all__ = [
     "Adamax",
     "Adan",
     "ExponentiatedGradient",
+    "GradientFlow",
     "GradientNoise",
     "LAMB",
     "LARS",
@@ -60,6 +62,7 @@ __all__ = [
     "Muon",
     "NAG",
     "NAdam",
+    "NesterovFlow",
     "Optimizer",
     "PerturbedGD",
     "Prodigy",
