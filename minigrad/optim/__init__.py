@@ -4,6 +4,7 @@
 `python -m minigrad.optim` prints it.
 """
 
+from ..labels import sample_labels
 from . import lr_scheduler, swa_utils
 from .adadelta import Adadelta
 from .adafactor import Adafactor
@@ -18,6 +19,7 @@ from .groups import param_groups
 from .hypergradient import SGDHD, AdamHD
 from .lamb import LAMB
 from .lars import LARS
+from .lbfgs import LBFGS
 from .lion import Lion
 from .lookahead import Lookahead
 from .mirror import ExponentiatedGradient, MirrorDescent
@@ -36,7 +38,7 @@ from .schedule_free import AdamWScheduleFree, SGDScheduleFree
 from .sgd import SGD, SGDW
 from .shampoo import Shampoo
 from .soap import SOAP
-from .sophia import SophiaG, SophiaH, sample_labels
+from .sophia import SophiaG, SophiaH
 
 __all__ = [
     "AMSGrad",
@@ -56,6 +58,7 @@ __all__ = [
     "GradientNoise",
     "LAMB",
     "LARS",
+    "LBFGS",
     "Lion",
     "Lookahead",
     "MirrorDescent",

@@ -30,15 +30,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
+from kernels.rules import RADEMACHER, SOPHIA, SOPHIA_HESSIAN
 
-from kernels.rules import GUMBEL, RADEMACHER, SOPHIA, SOPHIA_HESSIAN
-
-from .. import random
 from ..arena import Arena, cut
 from ..autograd import Node, grad
-from ..backend import Array, device_of, empty, full, to_device
-from ..grad_mode import enable_grad, graphs_retained, no_grad
+from ..backend import Array, empty, full
+from ..grad_mode import enable_grad, graphs_retained
+from ..labels import draw
 from ..ops.layers import quarters
 from ..tensor import Tensor
 from .excursion import pieces
@@ -222,7 +220,7 @@ class SophiaH(Sophia):
     def directions(self, arena: Arena) -> Array:
         """Random signs for all of an arena, from one draw of the counter stream."""
         u = empty((arena.size,), arena.dtype, arena.device)
-        RADEMACHER(_draw(arena.device), *quarters(u))
+        RADEMACHER(draw(arena.device), *quarters(u))
         return u
 
     def update(self) -> None:
@@ -359,24 +357,6 @@ class SophiaG(Sophia):
                 self.average(group, arena, start, stop, buffers[arena], buffers[arena])
 
 
-@no_grad
-def sample_labels(logits: Tensor) -> Tensor:
-    """Labels drawn from softmax(logits): (..., C) -> (...), int64, on the device and from its counter stream.
-
-    The largest of logits + Gumbel noise is such a draw. TypeError for logits that are no floats.
-    """
-    if not isinstance(logits, Tensor) or not logits.dtype.is_floating_point or not logits.ndim:
-        given = type(logits).__name__
-        if isinstance(logits, Tensor):
-            given = f"{logits.dtype.name}{list(logits.shape)}"
-        raise TypeError(f"sample_labels: logits are {given}; they are a floating Tensor of shape (..., C)")
-    a = logits.array
-    kind, where = np.dtype("float64" if a.dtype == np.float64 else "float32"), device_of(a)
-    noise = empty((-(-a.size // 4) * 4,), kind, where)
-    GUMBEL(_draw(where), *quarters(noise))
-    return Tensor(a.astype(kind) + noise[: a.size].reshape(a.shape)).argmax(-1)
-
-
 def _free(loss: Tensor) -> None:
     """Drop what the graph of a loss holds, as a backward pass without retain_graph does."""
     stack = [loss.node]
@@ -385,9 +365,3 @@ def _free(loss: Tensor) -> None:
         if type(node) is Node and node.saved is not None:
             stack += node.edges
             node.saved, node.edges = None, ()
-
-
-def _draw(where: Any) -> Array:
-    """The next draw of the counter stream: [seed, offset]."""
-    seed, _ = random.philox_state()
-    return to_device(np.array([seed, random.next_offset()], np.uint64), where)

@@ -10,8 +10,9 @@ import functools
 from typing import Any
 
 from kernels.windows import Windows
+from kernels.windows import columns as kernel_columns
 
-from ... import ops
+from ... import ops, taps
 from ...ops import conv as directions
 from ...ops import pool
 from ...public.autocast import listed
@@ -87,6 +88,12 @@ def _geometry(
     return windows(size, kernel, stride, before, dilation, out)
 
 
+def _columns(x: Any, win: Windows) -> Any:
+    """What each window sees, as a row: (N, C, H, W) -> (N OH OW, C kh kw)."""
+    columns = kernel_columns(x, win)  # (N, C, kh, kw, OH, OW)
+    return columns.transpose(0, 4, 5, 1, 2, 3).reshape(-1, x.shape[1] * win.taps)
+
+
 def _convolution(
     name: str,
     dims: int,
@@ -107,6 +114,11 @@ def _convolution(
     win = _geometry(
         name, dims, x.array.shape[2:], w.array.shape[2:], *map(fixed, (stride, padding, dilation))
     )
+    if taps.wanted(weight) and groups == 1:
+        y = directions.conv(x, w, bias, win, groups)
+        taps.leave(taps.Tap(weight, bias, lambda: _columns(x.array, win), y, channels=1))
+        y = like_input(y, input, dims)
+        return y if activation is None else ACTIVATIONS[activation](y)
     if activation == "relu":
         return like_input(directions.conv_relu(x, w, bias, win, groups), input, dims)
     y = like_input(directions.conv(x, w, bias, win, groups), input, dims)

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from ... import taps
 from ...ops import fused, layers, linear_product
 from ...public.autocast import listed
 from ...tensor import Tensor
@@ -42,18 +43,30 @@ def linear(
     if x.dtype != w.dtype or (b is not None and b.dtype != w.dtype):
         kinds = ", ".join(t.dtype.name for t in (input, weight, bias) if t is not None)
         raise TypeError(f"linear: mixed dtypes {kinds}; cast with .to(dtype), or use autocast")
+    if activation is not None and activation not in ACTIVATIONS:
+        known = ", ".join(map(repr, ACTIVATIONS))
+        raise ValueError(f"linear: activation={activation!r}; use None or one of {known}")
+    if taps.wanted(weight):
+        return _tapped(input, weight, bias, activation, residual)
     if residual is not None:
         return _residual(input, weight, bias, activation, residual)
     if activation is None:
         return linear_product(input, weight) if bias is None else layers.linear(input, weight, bias)
-    if activation not in ACTIVATIONS:
-        known = ", ".join(map(repr, ACTIVATIONS))
-        raise ValueError(f"linear: activation={activation!r}; use None or one of {known}")
     if activation == "relu" and bias is not None:
         return layers.linear_relu(input, weight, bias)
     if activation in ("gelu", "gelu_tanh") and bias is not None:
         return fused.linear_gelu(input, weight, bias, activation == "gelu_tanh")
     return ACTIVATIONS[activation](linear(input, weight, bias))
+
+
+def _tapped(
+    input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None, residual: Tensor | None
+) -> Tensor:
+    """The same in steps, with the product's inputs and outputs for who asked."""
+    y = linear_product(input, weight) if bias is None else layers.linear(input, weight, bias)
+    taps.leave(taps.Tap(weight, bias, lambda: input.array.reshape(-1, input.array.shape[-1]), y))
+    y = y if activation is None else ACTIVATIONS[activation](y)
+    return y if residual is None else y + residual
 
 
 def _residual(
@@ -80,6 +93,11 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
         shapes = f"input1 {list(x1.shape)}, input2 {list(x2.shape)}, weight {list(w.shape)}"
         raise ValueError(f"bilinear: {shapes}; they are (..., in1), (..., in2) and (out, in1, in2)")
     out, in1, in2 = w.shape
+    if bias is not None and bias.array.shape != (out,):
+        raise ValueError(f"bilinear: bias {list(bias.shape)} for {out} outputs; it is [{out}]")
+    kinds = [t.dtype.name for t in (input1, input2, weight, bias) if t is not None]
+    if len(set(kinds)) > 1:
+        raise TypeError(f"bilinear: mixed dtypes {', '.join(kinds)}; cast with .to(dtype), or use autocast")
     lead = x1.shape[:-1]
     u = linear(input1.reshape(-1, in1), weight.permute(0, 2, 1).reshape(out * in2, in1))  # (N, out * in2)
     y = (u.reshape(-1, out, in2) * input2.reshape(-1, 1, in2)).sum(-1).reshape(*lead, out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ... import taps
 from ...backend import on_device
 from ...ops import lookup
 from ...public.promote import same_device
@@ -57,4 +58,8 @@ def embedding(
         low, high = index.min(), index.max()
         if low < 0 or high >= rows:
             raise IndexError(f"embedding: row {low if low < 0 else high} is not in [0, {rows})")
-    return lookup.embedding(w, index, padding_row("embedding", padding_idx, rows))
+    skipped = padding_row("embedding", padding_idx, rows)
+    y = lookup.embedding(w, index, skipped)
+    if taps.wanted(weight):
+        taps.leave(taps.Tap(weight, None, lambda: index.reshape(-1), y, lookup=True, skipped=skipped))
+    return y
