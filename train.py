@@ -139,6 +139,10 @@ def grouped(model: nn.Module, c: Config) -> list[dict[str, Any]]:
     for name, p in model.named_parameters():
         if c.freeze is not None and name.startswith(c.freeze):
             p.requires_grad_(False)
+    last, decay = training.chain(c.optimizer)[-1].cls, c.weight_decay
+    if hasattr(last, "split"):  # Muon: hidden matrices, and AdamW for the rest
+        groups = last.split(model) if decay is None else last.split(model, decay)
+        return [group | dict(params=[p for _, p in group["params"]]) for group in groups]
     trained = [p for p in model.parameters() if p.requires_grad]
     matrices, rest = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
     groups = [dict(params=matrices, weight_decay=c.weight_decay), dict(params=rest, weight_decay=0.0)]

@@ -170,6 +170,8 @@ def configuration(model: str, given: dict[str, Any]) -> Config:
     else:
         own = {k: v for k, v in own.items() if k != "lr"}
         preset |= dict(momentum=0.9) if rule == "sgd" else {}
+        options = dict(training.NUMBERS.get(rule, {}))
+        preset |= {k: options.pop(k) for k in ("lr",) if k in options}
     options |= given.get("optimizer_options", {})
     return checked(
         Config(**{**preset, **own, **given, "model": model, "data": named, "optimizer_options": options})

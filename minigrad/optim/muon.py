@@ -143,17 +143,18 @@ class Muon(MatrixRule):
 
         Hidden are the matrices and filters of all layers but embeddings and the last, which gives the
         outputs; the first layer counts as hidden, and so does the only one of a model. Norms and biases do
-        not decay. `adamw` are options of the rest, as dict(lr=3e-4, betas=(0.9, 0.95)).
+        not decay. `adamw` are options of the rest, as dict(lr=3e-4, betas=(0.9, 0.95)); without an lr among
+        them it is AdamW's own, 1e-3.
         """
         layers = [m for m in model.modules() if isinstance(getattr(m, "weight", None), Tensor)]
         layers = [m for m in layers if m.weight.ndim > 1]
         tables = {m.weight for m in layers if hasattr(m, "num_embeddings")}
         products = [m.weight for m in layers if m.weight not in tables]
         out = tables | set(products[-1:] if len(products) > 1 else ())
-        groups = []
+        groups, rest = [], dict(lr=1e-3) | dict(adamw or {}) | dict(adamw=True)
         for group in param_groups(model, 1.0):  # of decay 1 and of decay 0
             inside = [p.ndim > 1 and group["weight_decay"] > 0 and p not in out for _, p in group["params"]]
-            for hidden, special in ((True, dict(filters=True)), (False, dict(adamw=True, **adamw or {}))):
+            for hidden, special in ((True, dict(filters=True)), (False, rest)):
                 named = [entry for entry, h in zip(group["params"], inside, strict=True) if h == hidden]
                 decay = weight_decay * group["weight_decay"]
                 groups.append(dict(params=named, weight_decay=decay) | special)

@@ -22,7 +22,7 @@ from .diagnosis import Diagnosis
 from .finder import Finding, Snapshot, Sweep, lr_find, sweep
 from .guard import Guard
 from .interrupt import Interrupt
-from .presets import PRESETS, Preset, chain, optimizer_named, taken
+from .presets import NUMBERS, PRESETS, Preset, chain, optimizer_named, taken
 from .progress import HOPELESS, Progress
 from .recommendation import Recommendation, ask, recommend
 from .scaling import linear_scaling
@@ -50,6 +50,7 @@ __all__ = [
     "endless",
     "Curve",
     "draw",
+    "NUMBERS",
     "PRESETS",
     "Preset",
     "optimizer_named",

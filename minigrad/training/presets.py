@@ -66,6 +66,12 @@ PRESETS: dict[str, Preset] = {
     "linear regression": Preset("sgd", dict(lr=0.1)),
 }  # fmt: skip
 
+# what a rule begins with in train.py where its own defaults are made for other work
+NUMBERS: dict[str, dict[str, Any]] = {
+    "muon": dict(lr=0.02),
+    "shampoo": dict(lr=0.1, refresh_period=10, grafting="sgd", as_matrix=True),
+}
+
 
 # ------------------------------------------------------------------------------------- optimizers by name
 
