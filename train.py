@@ -210,6 +210,7 @@ class Run:
             print(f"{c.init}: not in the file: {missing}; not in the model: {other}")
         self.model.to(c.device)
         self.optimizer = optimizer_of(self.model, c)
+        self.trained = self.optimizer.parameters()
         self.rates = rates_of(self.optimizer, c, self.task)
         self.scaler = amp.GradScaler(self.kind, enabled=c.amp == "float16")
         self.average = averaged_of(self.model, c)  # None without --ema and --swa
@@ -251,9 +252,9 @@ class Run:
         if self.c.clip_adaptive is not None:
             if self.scaler.is_enabled():
                 self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_adaptive_(self.model.parameters(), self.c.clip_adaptive)
+            nn.utils.clip_grad_adaptive_(self.trained, self.c.clip_adaptive)
         if not self.scaler.is_enabled():
-            self.norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.c.clip or math.inf)
+            self.norm = nn.utils.clip_grad_norm_(self.trained, self.c.clip or math.inf)
             self.guard.note(self.norm)
         return loss
 

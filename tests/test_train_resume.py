@@ -15,6 +15,12 @@ from models.configuration import runs
 SHORT = "--model mlp --epochs 1 --validation 0.1 --log-every 7 --device cpu".split()  # 37 steps
 
 
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """They take most of the time of such short runs."""
+    monkeypatch.setattr(training, "draw", lambda path, title: "")
+
+
 class At(training.Interrupt):
     """A signal that comes after so many looks of the loop."""
 

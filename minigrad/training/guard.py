@@ -1,7 +1,7 @@
 """Guard: steps whose gradient holds inf or nan are skipped, without waiting for the device at each step.
 
 Whether a gradient is finite is known on the device. To ask at every step would make the host wait for it, so
-the guard only collects the answers there, and the loop asks when it looks at the loss anyway. Where one was
+the guard only collects the norms, there, and the loop asks when it looks at the loss anyway. Where one was
 bad, everything goes back to the last look, kept in memory, and the steps since are made again, now asking at
 each and leaving out the bad ones. A run can be continued to the bit (checkpoints.py), so what is made again
 is what would have been made: the result does not depend on how often the loop looks.
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import isfinite
 from typing import Any
 
 from .. import ops
@@ -46,7 +47,7 @@ class Guard:
     def keep(self) -> None:
         """This is sound: to be gone back to."""
         self.kept = state_of(self.parts)
-        self.bad: Tensor | None = None
+        self.norms: list[Tensor] = []  # of the steps since then; they stay on the device
 
     @contextmanager
     def step(self, careful: bool) -> Iterator[None]:
@@ -66,16 +67,14 @@ class Guard:
         if not self.first:
             return
         self.first = False
-        bad = ~ops.isfinite(norm)
-        if self.careful:
-            if bool(bad):
-                raise NonFinite("a gradient holds inf or nan")
-        else:
-            self.bad = bad if self.bad is None else self.bad | bad
+        if not self.careful:
+            self.norms.append(norm)
+        elif not isfinite(float(norm)):
+            raise NonFinite("a gradient holds inf or nan")
 
     def sound(self) -> bool:
         """Were all gradients since the last look finite? One read of the device."""
-        return self.bad is None or not bool(self.bad)
+        return not self.norms or bool(ops.isfinite(ops.stack(0, *self.norms)).all())
 
     def rewind(self) -> None:
         """Back to the last look."""
