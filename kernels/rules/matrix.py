@@ -74,23 +74,23 @@ SHAMPOO_GRAFT = Elementwise(
 """,
 )
 
-# b <- momentum b + (1 - momentum) g,  update = along b + beside g                            [Jordan 2024]
-#     Nesterov: along = momentum, beside = 1 - momentum; else update = b. Newton-Schulz divides by the norm,
+# b <- momentum b + (1 - momentum) g,  update = from_buffer b + from_gradient g                            [Jordan 2024]
+#     Nesterov: from_buffer = momentum, from_gradient = 1 - momentum; else update = b. Newton-Schulz divides by the norm,
 #     so only the ratio of the two counts.
 MUON = Elementwise(
     "muon",
     "S g",
     "T momentum_buffer, T update",
-    scalars="momentum one_minus_momentum along beside",
+    scalars="momentum one_minus_momentum from_buffer from_gradient",
     flags="nesterov",
     body="""
     T d = T(g);
     T b = momentum * momentum_buffer + one_minus_momentum * d;
     momentum_buffer = b;
     #if nesterov
-    update = along * b + beside * d;
+    update = from_buffer * b + from_gradient * d;
     #else
-    update = along * b;
+    update = from_buffer * b;
     #endif
 """,
 )

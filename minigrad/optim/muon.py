@@ -197,13 +197,13 @@ class Muon(MatrixRule):
         if group["adamw"]:
             return Adam.scalars(cast(Any, self), group | dict(eps=group["adamw_eps"]), t)
         lr, momentum = float(group["lr"]), float(group["momentum"])
-        along, beside = (momentum, 1 - momentum) if group["nesterov"] else (1.0, 0.0)
+        from_buffer, from_gradient = (momentum, 1 - momentum) if group["nesterov"] else (1.0, 0.0)
         if group["bias_correction"]:  # Nesterov's b is that of the next step
-            along /= 1 - momentum ** (t + 1 if group["nesterov"] else t)
-            beside /= 1 - momentum**t
+            from_buffer /= 1 - momentum ** (t + 1 if group["nesterov"] else t)
+            from_gradient /= 1 - momentum**t
         keep = 1 - lr * float(group["weight_decay"])
         found = dict(lr=lr, keep=keep, momentum=momentum, one_minus_momentum=1 - momentum)
-        return found | dict(along=along, beside=beside)
+        return found | dict(from_buffer=from_buffer, from_gradient=from_gradient)
 
     def launch(self, run: Run, group: dict[str, Any], flags: tuple[str, ...], scalars: Any) -> None:
         gradient, values = run.piece(run.arena.gradient), run.piece(run.arena.array)
