@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from keyword import kwlist
 from typing import NoReturn
 
 from kernels.dtypes import HALVES, common, concrete, is_float, is_integer, promoted
@@ -46,6 +47,12 @@ static struct switch template this throw true try typedef typename union unsigne
 volatile while xor int8 uint8 int32 uint32 int64 uint64 float16 bfloat16 float32 float64 hp
 """.split()
 
+# macros, words of CUDA and of newer C++: they would mean something else where a text stands
+_GENERATED = """
+ALWAYS_INLINE blockDim blockIdx gridDim threadIdx warpSize decltype nullptr noexcept thread_local
+static_assert constinit consteval
+""".split()
+
 
 def is_literal(e: Expr) -> bool:
     return isinstance(e, Integer) or (isinstance(e, Unary) and e.op in "+-" and is_literal(e.a))
@@ -53,8 +60,8 @@ def is_literal(e: Expr) -> bool:
 
 def usable_name(name: str) -> str | None:
     """Why a name cannot stand in C, or None when it can."""
-    if name in _RESERVED:
-        return "is a word of the language"
+    if name in _RESERVED or name in _GENERATED or name in kwlist:
+        return "is a word of the language, or of C++, CUDA or Python, which a text becomes"
     if name.startswith("_") or name.endswith("_"):
         return "starts or ends with an underscore; the generated code keeps those names for itself"
     return None

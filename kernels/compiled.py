@@ -53,7 +53,7 @@ def pointer(p: Parameter, letters: Mapping[str, str], k: int, shift: str = "") -
     c = C_NAME[concrete(p.type, letters)]
     const = "" if p.output else "const "
     name = p.name if p.kind == "raw" else f"{p.name}_"
-    return f"{const}{c}* const {name} = ({const}{c}*)p[{k}]{shift};"
+    return f"{const}{c}* const {name} = ({const}{c}*)_p[{k}]{shift};"
 
 
 def located(variant: Variant) -> str:
@@ -72,10 +72,10 @@ def elementwise_source(variant: Variant, letters: Mapping[str, str]) -> str:
         if p.kind == "raw":
             continue
         if not p.output:
-            loads.append(f"const {t} {p.name} = {p.name}_[j];")
+            loads.append(f"const {t} {p.name} = {p.name}_[_j];")
         else:
-            loads.append(f"{t} {p.name} = {p.name}_[j];" if p.name in variant.loaded else f"{t} {p.name};")
-            stores.append(f"{p.name}_[j] = {p.name};")
+            loads.append(f"{t} {p.name} = {p.name}_[_j];" if p.name in variant.loaded else f"{t} {p.name};")
+            stores.append(f"{p.name}_[_j] = {p.name};")
     hp = [f"const T {s} = hp[{k}];" for k, s in enumerate(variant.kernel.scalars) if s in variant.scalars]
     return f"""{(HERE / "preamble.h").read_text()}
 {(HERE / "loop.h").read_text()}
@@ -88,12 +88,12 @@ struct element {{
     static constexpr Kind kinds[] = {{{", ".join(kinds)}}};
     static constexpr int64 sizes[] = {{{", ".join(f"sizeof({t})" for t in c)}}};
     static constexpr int where[] = {{{", ".join(map(str, variant.positions))}}};
-    static void flat(char* const* p, const T* hp, int64 first, int64 count, const int64 n) {{
+    static void flat(char* const* _p, const T* hp, int64 _first, int64 _count, const int64 n) {{
         {" ".join(pointer(p, letters, k) for k, p in enumerate(params))}
         {" ".join(hp)}
 #pragma omp simd
-        for (int64 j = 0; j < count; j++) {{
-            const int64 i = first + j;
+        for (int64 _j = 0; _j < _count; _j++) {{
+            const int64 i = _first + _j;
             {" ".join(loads)}
             {{
 {located(variant)}            }}

@@ -134,7 +134,7 @@ struct element {{
     static constexpr bool outputs[] = {{{", ".join(str(int(p.output)) for p in params)}}};
     static constexpr int64 sizes[] = {{{", ".join(sizes)}}};
     static constexpr int where[] = {{{", ".join(map(str, variant.positions))}}};
-    static void run(char* const* p, const T* hp, int64 from, int64 to, const int64 n, const int64 rows) {{
+    static void run(char* const* _p, const T* hp, int64 _from, int64 _to, const int64 n, const int64 rows) {{
         {" ".join(pointer(p, letters, k) for k, p in enumerate(params))}
         {w.scalars()}
         {_rows(w) if w.axis == -1 else _columns(w)}
@@ -156,22 +156,22 @@ def _kept(w: Writer) -> list[str]:
 
 def _rows(w: Writer) -> str:
     kept = _kept(w)
-    head = [f"char* const room = (char*)malloc({len(kept)} * 8 * n);"] if kept else []
-    head += [f"{w.c(k)}* const {k}_kept = ({w.c(k)}*)(room + {m} * 8 * n);" for m, k in enumerate(kept)]
+    head = [f"char* const _room = (char*)malloc({len(kept)} * 8 * n);"] if kept else []
+    head += [f"{w.c(k)}* const _kept_{k} = ({w.c(k)}*)(_room + {m} * 8 * n);" for m, k in enumerate(kept)]
     body = [
-        f"{'' if q.output else 'const '}{w.c(q.name)}* const {q.name}_row = {q.name}_ + i * n;"
+        f"{'' if q.output else 'const '}{w.c(q.name)}* const _row_{q.name} = {q.name}_ + i * n;"
         for q in w.matrices
     ]
     for q in w.lines:
         body.append(_line_load(w, q, f"{q.name}_[i]"))
-    at = {q.name: f"{q.name}_row[j]" for q in w.matrices} | {q.name: f"{q.name}_[j]" for q in w.across}
+    at = {q.name: f"_row_{q.name}[j]" for q in w.matrices} | {q.name: f"{q.name}_[j]" for q in w.across}
     body.append(w.located(w.stages.between[0]))
     for k, p in enumerate(w.stages.passes):
         body.append(_row_pass(w, k, p, kept, at))
         body.append(w.located(w.stages.between[k + 1]))
     body += [f"{q.name}_[i] = {q.name};" for q in w.lines if q.output]
-    free = "free(room);" if kept else ""
-    return "\n".join([*head, "for (int64 i = from; i < to; i++) {", *body, "}", free])
+    free = "free(_room);" if kept else ""
+    return "\n".join([*head, "for (int64 i = _from; i < _to; i++) {", *body, "}", free])
 
 
 def _line_load(w: Writer, q: Parameter, place: str) -> str:
@@ -185,53 +185,53 @@ def _row_pass(w: Writer, k: int, p: Pass, kept: Sequence[str], at: Mapping[str, 
     found = reductions(p)
     lines = []
     for r in found:
-        lines.append(f"alignas(64) {w.c(r.name)} {r.name}lane[LANES];")
-        lines.append(f"for (int l = 0; l < LANES; l++) {r.name}lane[l] = {START[r.op]};")
+        lines.append(f"alignas(64) {w.c(r.name)} _{r.name}lane[minigrad::LANES];")
+        lines.append(f"for (int _l = 0; _l < minigrad::LANES; _l++) _{r.name}lane[_l] = {START[r.op]};")
         if r.op != "sum":
-            lines.append(f"alignas(64) int32 {r.name}nan[LANES] = {{}};")
+            lines.append(f"alignas(64) int32 _{r.name}nan[minigrad::LANES] = {{}};")
     if set(p.needs) <= set(kept):
         declared = {q.name for q in w.matrices if q.output}
         body = [w.element_loads(Pass(p.steps), last, at)]
-        body += [f"{'' if v in declared else w.c(v)} {v} = {v}_kept[j];" for v in p.needs]
+        body += [f"{'' if v in declared else w.c(v)} {v} = _kept_{v}[j];" for v in p.needs]
     else:
         body = [w.element_loads(p, last, at), w.located(p.again)]
     body.append(w.steps(p, _into_lane))
     made = {name for s in p.steps for name in writes(s)}
-    body += [f"{name}_kept[j] = {name};" for name in kept if name in made and not last]
+    body += [f"_kept_{name}[j] = {name};" for name in kept if name in made and not last]
     body.append(w.element_stores(last, at))
-    lines.append("along(n, [&](const int64 j, const int l) ALWAYS_INLINE {")
+    lines.append("minigrad::along(n, [&](const int64 j, const int _l) ALWAYS_INLINE {")
     lines += [*body, "});"]
     for r in found:
-        nan = "" if r.op == "sum" else f", {r.name}nan"
-        lines.append(f"const {w.c(r.name)} {r.name} = fold_{r.op}({r.name}lane{nan});")
+        nan = "" if r.op == "sum" else f", _{r.name}nan"
+        lines.append(f"const {w.c(r.name)} {r.name} = minigrad::fold_{r.op}(_{r.name}lane{nan});")
     return "\n".join(lines)
 
 
 def _into_lane(r: Reduce, value: str) -> str:
     if r.op == "sum":
-        return f"{r.name}lane[l] += {value};"
-    return f"keep_{r.op}({r.name}lane[l], {r.name}nan[l], {value});"
+        return f"_{r.name}lane[_l] += {value};"
+    return f"minigrad::keep_{r.op}(_{r.name}lane[_l], _{r.name}nan[_l], {value});"
 
 
 def _columns(w: Writer) -> str:
-    """Up to 256 columns at once: a value of a column is an array `name_at`, c the column's place in it."""
+    """Up to 256 columns at once: a value of a column is an array `_at_name`, _c the column's place in it."""
     values = [*w.local, *(q.name for q in w.lines if q.output)]
-    body = [f"alignas(64) {w.c(v)} {v}_at[WIDTH];" for v in values]
-    body += [f"for (int64 c = 0; c < width; c++) {q.name}_at[c] = {q.name}_[start + c];" for q in w.lines
-             if q.output and q.name in w.variant.loaded]  # fmt: skip
+    body = [f"alignas(64) {w.c(v)} _at_{v}[minigrad::WIDTH];" for v in values]
+    read = [q.name for q in w.lines if q.output and q.name in w.variant.loaded]
+    body += [f"for (int64 _c = 0; _c < _width; _c++) _at_{q}[_c] = {q}_[_start + _c];" for q in read]
     body.append(_column_values(w, w.stages.between[0]))
     for k, p in enumerate(w.stages.passes):
         body.append(_column_pass(w, k, p))
         body.append(_column_values(w, w.stages.between[k + 1]))
     body += [
-        f"for (int64 c = 0; c < width; c++) {q.name}_[start + c] = {q.name}_at[c];"
+        f"for (int64 _c = 0; _c < _width; _c++) {q.name}_[_start + _c] = _at_{q.name}[_c];"
         for q in w.lines
         if q.output
     ]
     return "\n".join(
         [
-            "for (int64 start = from; start < to; start += WIDTH) {",
-            "const int64 width = to - start < WIDTH ? to - start : (int64)WIDTH;",
+            "for (int64 _start = _from; _start < _to; _start += minigrad::WIDTH) {",
+            "const int64 _width = _to - _start < minigrad::WIDTH ? _to - _start : (int64)minigrad::WIDTH;",
             *body,
             "}",
         ]
@@ -240,11 +240,11 @@ def _columns(w: Writer) -> str:
 
 def _value_loads(w: Writer, names: set[str]) -> str:
     """The values of column j that some statements use, as locals."""
-    found = [f"{w.c(v)} {v} = {v}_at[c];" for v in w.local if v in names]
+    found = [f"{w.c(v)} {v} = _at_{v}[_c];" for v in w.local if v in names]
     for q in w.lines:
         if q.name in names:
             found.append(
-                f"{w.c(q.name)} {q.name} = {q.name}_at[c];" if q.output
+                f"{w.c(q.name)} {q.name} = _at_{q.name}[_c];" if q.output
                 else f"const {w.c(q.name)} {q.name} = {q.name}_[j];"
             )  # fmt: skip
     return " ".join(found)
@@ -257,9 +257,9 @@ def _column_values(w: Writer, steps: Sequence[Statement]) -> str:
     fresh = {s.name for s in steps if isinstance(s, Declare)}
     names = {name for s in steps for name in reads(s) | assigned(s)} - fresh
     changed = sorted({name for s in steps for name in writes(s)})
-    stores = " ".join(f"{v}_at[c] = {v};" for v in changed)
+    stores = " ".join(f"_at_{v}[_c] = {v};" for v in changed)
     return (
-        "for (int64 c = 0; c < width; c++) { const int64 j = start + c;\n"
+        "for (int64 _c = 0; _c < _width; _c++) { const int64 j = _start + _c;\n"
         f"{_value_loads(w, names)} {w.located(steps)} {stores} }}"
     )
 
@@ -269,23 +269,23 @@ def _column_pass(w: Writer, k: int, p: Pass) -> str:
     found = reductions(p)
     at = {q.name: f"{q.name}_[i * n + j]" for q in w.matrices} | {q.name: f"{q.name}_[i]" for q in w.across}
     names = {name for s in (*p.steps, *p.again) for name in reads(s)}
-    lines = [f"alignas(64) {w.c(r.name)} {r.name}part[WIDTH];" for r in found]
-    every = "for (int64 c = 0; c < width; c++)"
-    lines += [f"{every} {r.name}_at[c] = {START[r.op]};" for r in found]
-    lines.append("for (int64 chunk = 0; chunk < rows; chunk += CHUNK) {")
-    lines += [f"{every} {r.name}part[c] = {START[r.op]};" for r in found]
+    lines = [f"alignas(64) {w.c(r.name)} _{r.name}part[minigrad::WIDTH];" for r in found]
+    every = "for (int64 _c = 0; _c < _width; _c++)"
+    lines += [f"{every} _at_{r.name}[_c] = {START[r.op]};" for r in found]
+    lines.append("for (int64 _chunk = 0; _chunk < rows; _chunk += minigrad::CHUNK) {")
+    lines += [f"{every} _{r.name}part[_c] = {START[r.op]};" for r in found]
     lines += [
-        "for (int64 i = chunk; i < rows && i < chunk + CHUNK; i++) {",
+        "for (int64 i = _chunk; i < rows && i < _chunk + minigrad::CHUNK; i++) {",
         "#pragma omp simd",
-        every + " { const int64 j = start + c;",
+        every + " { const int64 j = _start + _c;",
         _value_loads(w, {v for v in names if w.stages.levels.get(v, 0) < ELEMENT}),
         w.element_loads(p, last, at),
         w.located(p.again),
-        w.steps(p, lambda r, value: join(r.op, f"{r.name}part[c]", value)),
+        w.steps(p, lambda r, value: join(r.op, f"_{r.name}part[_c]", value)),
         w.element_stores(last, at),
         "} }",
     ]
-    lines += [f"{every} {join(r.op, f'{r.name}_at[c]', f'{r.name}part[c]')}" for r in found]
+    lines += [f"{every} {join(r.op, f'_at_{r.name}[_c]', f'_{r.name}part[_c]')}" for r in found]
     lines.append("}")
-    lines += [f"{every} {r.name}_at[c] += {w.c(r.name)}(0);" for r in found if r.op != "sum"]
+    lines += [f"{every} _at_{r.name}[_c] += {w.c(r.name)}(0);" for r in found if r.op != "sum"]
     return "\n".join(lines)

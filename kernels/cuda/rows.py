@@ -105,17 +105,19 @@ def _line(w: Writer, loop: str, group: str, store: str) -> str:
 
 def _walk(w: Writer, p: Pass, last: bool, loop: str, group: str, at: Mapping[str, str]) -> str:
     found = reductions(p)
-    lines = [f"{w.c(r.name)} {r.name}part = {_start(r.op, w.c(r.name))};" for r in found]
+    lines = [f"{w.c(r.name)} _{r.name}part = {_start(r.op, w.c(r.name))};" for r in found]
     lines += [loop + " {", w.element_loads(p, last, at), w.located(p.again)]
     lines += [w.steps(p, _into_part), w.element_stores(last, at), "}"]
     for r in found:
         c = w.c(r.name)
-        lines.append(f"const {c} {r.name} = fold<{r.op.capitalize()}<{c}>>({r.name}part, {group});")
+        lines.append(
+            f"const {c} {r.name} = minigrad::fold<minigrad::{r.op.capitalize()}<{c}>>(_{r.name}part, {group});"
+        )
     return "\n".join(lines)
 
 
 def _into_part(r: Reduce, value: str) -> str:
-    return join(r.op, f"{r.name}part", value)
+    return join(r.op, f"_{r.name}part", value)
 
 
 def _start(op: str, c: str) -> str:
@@ -130,11 +132,11 @@ def _block_of_a_row(w: Writer) -> str:
 
 
 def _block_of_columns(w: Writer) -> str:
-    loop = "for (int64 i = threadIdx.y; inside && i < rows; i += blockDim.y)"
-    inner = _line(w, loop, "threadIdx.y, blockDim.y, blockDim.x, threadIdx.x", "inside && threadIdx.y == 0")
-    return f"""const int64 column = (int64)blockIdx.x * blockDim.x + threadIdx.x;
-const bool inside = column < n;  // all threads fold, also those of no column
-const int64 j = inside ? column : n - 1;
+    loop = "for (int64 i = threadIdx.y; _inside && i < rows; i += blockDim.y)"
+    inner = _line(w, loop, "threadIdx.y, blockDim.y, blockDim.x, threadIdx.x", "_inside && threadIdx.y == 0")
+    return f"""const int64 _column = (int64)blockIdx.x * blockDim.x + threadIdx.x;
+const bool _inside = _column < n;  // all threads fold, also those of no column
+const int64 j = _inside ? _column : n - 1;
 {inner}"""
 
 
