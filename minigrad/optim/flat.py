@@ -33,6 +33,7 @@ from ..grad_mode import enable_grad, graphs_retained
 from ..statistics import hold
 from ..tensor import Tensor
 from . import state as states
+from .line_search import Point
 from .optimizer import Optimizer
 
 
@@ -147,6 +148,15 @@ class Objective:
         f, g = self.here(graph)
         return (f, g) if math.isfinite(f) and finite(g) else (math.inf, g)
 
+    def along(self, x: Array, d: Array) -> Callable[[float], Point]:
+        """t -> the loss at x + t d and its slope there, with the gradient in `held`."""
+
+        def phi(t: float) -> Point:
+            f, g = self.at(x + times(t, d))
+            return Point(t, f, float(dot(g, d)), g)
+
+        return phi
+
     def hessian(self) -> Hessian:
         """The Hessian where the last call with graph=True was."""
         return Hessian(self.flat, self.last)
@@ -205,7 +215,7 @@ def largest(v: Array) -> float:
 
 def release(loss: Tensor) -> None:
     """Drop what the graph of a loss holds, as a backward pass without retain_graph does."""
-    stack = [loss.node]
+    stack: list[Any] = [loss.node]
     while stack:
         node = stack.pop()
         if type(node) is Node and node.saved is not None:
