@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tutorial
 from oracle import oracle
 
 import minigrad as mg
@@ -246,35 +247,6 @@ def data(m=200, n=3, seed=0):
     return X, X @ theta, theta
 
 
-def printed_adam(X, y, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8, epochs=100):
-    m, n = X.shape
-    theta = np.zeros(n)
-    m = np.zeros(n)
-    v = np.zeros(n)
-    for t in range(1, epochs + 1):
-        gradient = (1 / m) * X.T @ (X @ theta - y)
-        m = beta1 * m + (1 - beta1) * gradient
-        v = beta2 * v + (1 - beta2) * (gradient**2)
-        m_hat = m / (1 - beta1**t)
-        v_hat = v / (1 - beta2**t)
-        theta -= (lr * m_hat) / (np.sqrt(v_hat) + eps)
-    return theta
-
-
-def mended_adam(X, y, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8, epochs=100, decay=0.0, inside=False):
-    """The same with a name of its own for the number of examples; `inside` is the text's formula."""
-    count, n = X.shape
-    theta, m, v = np.zeros(n), np.zeros(n), np.zeros(n)
-    for t in range(1, epochs + 1):
-        gradient = (1 / count) * X.T @ (X @ theta - y)
-        m = beta1 * m + (1 - beta1) * gradient
-        v = beta2 * v + (1 - beta2) * (gradient**2)
-        m_hat, v_hat = m / (1 - beta1**t), v / (1 - beta2**t)
-        root = np.sqrt(v_hat + eps) if inside else np.sqrt(v_hat) + eps
-        theta -= lr * (m_hat / root + decay * theta)
-    return theta
-
-
 def ours(rule, X, y, epochs=100, **options):
     """The same regression with an optimizer of ours."""
     theta = mg.zeros(X.shape[1], dtype=mg.float64, requires_grad=True)
@@ -289,28 +261,28 @@ def ours(rule, X, y, epochs=100, **options):
 def test_the_tutorials_adam_crashes():
     """`m` is the number of examples and then the first moment: 1 / m divides by a vector of zeros."""
     with np.errstate(all="ignore"), pytest.raises(ValueError, match="broadcast"):
-        printed_adam(*data(200, 3)[:2])
+        tutorial.adam(*data(200, 3)[:2])
 
 
 @pytest.mark.parametrize(("m", "n"), [(3, 3), (200, 1)])
 def test_the_tutorials_adam_gives_nan_where_shapes_let_it_run(m, n):
     """As many examples as features, or one feature: the shapes fit, and 0 inf is nan."""
     with np.errstate(all="ignore"):
-        assert np.isnan(printed_adam(*data(m, n)[:2])).all()
+        assert np.isnan(tutorial.adam(*data(m, n)[:2])).all()
 
 
 def test_the_tutorials_adam_mended_is_ours():
     X, y, _ = data()
-    assert np.allclose(mended_adam(X, y), ours(optim.Adam, X, y), rtol=0, atol=1e-12)
+    assert np.allclose(tutorial.mended()(X, y), ours(optim.Adam, X, y), rtol=0, atol=1e-12)
     found = ours(optim.AdamW, X, y, weight_decay=0.01)
-    assert np.allclose(mended_adam(X, y, decay=0.01), found, rtol=0, atol=1e-12)
+    assert np.allclose(tutorial.mended(decay=0.01)(X, y), found, rtol=0, atol=1e-12)
 
 
 def test_the_tutorials_formula_and_code_place_eps_differently():
     """sqrt(v + eps) in its text, sqrt(v) + eps in its code: for gradients of 1e-5 the steps are 1 to 0.1."""
     X, y, _ = data()
     X, y = X * 1e-3, y * 1e-2
-    code, text = mended_adam(X, y, epochs=1), mended_adam(X, y, epochs=1, inside=True)
+    code, text = tutorial.mended()(X, y, epochs=1), tutorial.mended(eps_in_sqrt=True)(X, y, epochs=1)
     assert np.abs(code).min() > 0.99e-3 and np.abs(text).max() < 0.5e-3
     assert np.allclose(ours(optim.Adam, X, y, epochs=1), code, rtol=1e-9)
 
@@ -318,7 +290,7 @@ def test_the_tutorials_formula_and_code_place_eps_differently():
 def test_the_tutorials_adam_defaults_do_not_reach_the_solution():
     """100 epochs of lr 0.001 move a parameter by 0.1 at most: the solution is at 3."""
     X, y, theta = data()
-    found = mended_adam(X, y)
+    found = tutorial.mended()(X, y)
     assert np.abs(found).max() < 0.1 + 1e-9 < np.abs(theta).min()
     assert np.allclose(ours(optim.SGD, X, y, lr=0.1, momentum=0.9), theta, atol=0.05)
 
