@@ -1,7 +1,7 @@
 """The tutorial's nine functions (S2) fit a line; each is the oracle of the preset of its name, bug and all.
 
-The functions stand in tutorial.py as the article prints them. What they do wrong is shown by a test of its own: no
-shuffle, a short batch that weighs more, a variable that collides with another.
+The functions stand in tutorial.py as the article prints them. What they do wrong is shown by a test of its
+own: no shuffle, a short batch that weighs more, a variable that collides with another.
 """
 
 import warnings
