@@ -21,6 +21,7 @@ import numpy as np
 
 from kernels import machines
 from kernels.compiled import NOT_DONE, Native, native
+from kernels.cuda import graph
 from kernels.dtypes import concrete, numpy_dtype
 from kernels.kernel import Definition, Variant
 from kernels.signature import Parameter, bind
@@ -105,6 +106,9 @@ class Kernel(Definition):
         on_device = self._on_device(given)
         letters = bind(self.name, variant.parameters, given)
         if on_device:
+            recorder = graph.current()
+            if recorder is not None and scalars is not None and variant.scalars:
+                scalars = recorder.scalars(self, scalars, letters["T"])
             return self._launch(variant, letters, arrays, passed, scalars, flags)
         hp = self._checked_scalars(variant, scalars, letters["T"])
         host = machines.machine()

@@ -37,7 +37,12 @@ from .backend import bool_ as bool
 from .grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .public.register import EXPORTS
 from .tensor import Parameter, Size, Tensor
-from .threads import get_num_threads, set_num_threads
+from .threads import (
+    get_float32_matmul_precision,
+    get_num_threads,
+    set_float32_matmul_precision,
+    set_num_threads,
+)
 
 globals().update(EXPORTS)  # add, sum, matmul, ...: the functions of the public face
 half, float, double, int, long, short = float16, float32, float64, int32, int64, int16
@@ -45,7 +50,7 @@ half, float, double, int, long, short = float16, float32, float64, int32, int64,
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from . import amp, cuda, data, nn, optim, training
+    from . import amp, cuda, data, graph, nn, optim, training
     from .amp import autocast, get_autocast_dtype, is_autocast_cache_enabled, is_autocast_enabled
     from .check import gradcheck, gradgradcheck
     from .derivatives import hessian, hvp, jacobian, jvp, vhp, vjp
@@ -61,7 +66,7 @@ _LATER |= dict.fromkeys(("hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"), "de
 
 def __getattr__(name: str) -> Any:
     """What not every program needs is loaded when it is first used: `import minigrad` alone stays quick."""
-    if name in ("amp", "cuda", "data", "nn", "optim", "training"):
+    if name in ("amp", "cuda", "data", "graph", "nn", "optim", "training"):
         return import_module(f"minigrad.{name}")
     if name in _LATER:
         return getattr(import_module(f"minigrad.{_LATER[name]}"), name)

@@ -36,7 +36,7 @@ from .backend import SILENT, destination, hush, unhush
 from .grad_mode import mode
 from .hooks import hooked
 from .separate import own, separate
-from .slot import filled, once, vacant
+from .slot import added, filled, once, vacant
 from .tensor import UNCHANGED, Tensor
 from .unrolled import explained, first_call, parameters_of, pullback_of, versions_of
 
@@ -387,8 +387,7 @@ def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
         if leaf.grad.requires_grad:  # made with create_graph: part of a graph, never changed in place
             leaf.grad = leaf.grad.detach() + g
         else:
-            leaf.grad.array += g.array
-            leaf.grad.touch()
+            added(leaf, g)
     else:
         leaf.grad = filled(leaf, g)
     if mode.scaled:

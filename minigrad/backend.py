@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from kernels.cuda import graph
+
 Array = Any  # numpy.ndarray or cupy.ndarray: one interface, two libraries
 
 
@@ -229,6 +231,13 @@ def to_device(array: Array, where: device) -> Array:
         return array
     if where.type == "cpu":
         return to_host(array)
+    if not on_device(array):
+        graph.refuse("an array of the host is uploaded")
+    return uploaded(array, where)
+
+
+def uploaded(array: Array, where: device) -> Array:
+    """A copy of an array on a GPU."""
     module = cupy()
     with module.cuda.Device(where.index):
         return module.asarray(array)
@@ -236,7 +245,10 @@ def to_device(array: Array, where: device) -> Array:
 
 def to_host(array: Array) -> np.ndarray:
     """The array as a numpy.ndarray. Waits for the GPU: never called on the training path."""
-    return cupy().asnumpy(array) if on_device(array) else np.asarray(array)
+    if not on_device(array):
+        return np.asarray(array)
+    graph.refuse("a value of the device is read on the host")
+    return cupy().asnumpy(array)
 
 
 def empty(shape: tuple[int, ...], numpy_dtype: np.dtype, where: device = CPU) -> Array:

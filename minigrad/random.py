@@ -22,7 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from .backend import device
+from kernels.cuda import graph
+
+from .backend import device, uploaded
 from .tensor import Tensor
 
 _LAYOUT = struct.Struct(
@@ -165,6 +167,19 @@ def philox_state() -> tuple[int, int]:
 def next_offset(n: int = 1) -> int:
     """Reserve n draws of the default generator's counter stream; returns the offset of the first."""
     return default_generator.next_offset(n)
+
+
+def draw(where: device) -> Any:
+    """[seed, offset] of the next draw of the default generator, uint64 on a device, for a kernel that draws.
+
+    A captured step reads words there that move on by themselves.
+    """
+    recorder, (key, offset) = graph.current(), (initial_seed(), next_offset())
+    held = None if recorder is None else recorder.draw()
+    if held is not None:
+        return held
+    words = np.array([key, offset], np.uint64)
+    return words if where.type == "cpu" else uploaded(words, where)
 
 
 # ---------------------------------------------------------------------------------------------- Philox4x32-10

@@ -11,6 +11,8 @@ from __future__ import annotations
 from sys import getrefcount
 from typing import Any
 
+from kernels.cuda import graph
+
 from .tensor import Tensor
 
 OURS = 3  # references: the leaf's, the variable below, getrefcount's argument
@@ -29,6 +31,9 @@ def vacant(leaf: Tensor) -> Tensor:
 
 def filled(leaf: Tensor, g: Tensor) -> Tensor:
     """The slot with the gradient g in it, which may have been written there already; without one, a copy."""
+    recorder = graph.current()
+    if recorder is not None:
+        recorder.leaf(leaf)
     if leaf.slot is None:
         return Tensor(g.array.copy())  # g may be held by others too
     if g.array is not leaf.slot.array:
@@ -38,6 +43,16 @@ def filled(leaf: Tensor, g: Tensor) -> Tensor:
     if slot.scaled:  # what lay here before was
         slot.scaled = False
     return slot
+
+
+def added(leaf: Tensor, g: Tensor) -> None:
+    """The gradient g on top of the one that is there."""
+    recorder, grad = graph.current(), leaf.grad
+    if recorder is not None:
+        recorder.leaf(leaf)
+    assert grad is not None
+    grad.array += g.array
+    grad.touch()
 
 
 def once(edges: tuple, places: list) -> list:

@@ -1,8 +1,9 @@
-"""How many CPU threads minigrad uses: one number for the kernels and for BLAS."""
+"""How the machine is used: CPU threads, one number for kernels and BLAS; precision of products on a GPU."""
 
 from __future__ import annotations
 
 import kernels
+from kernels.cuda import blas
 
 
 def set_num_threads(threads: int) -> None:
@@ -24,3 +25,16 @@ def set_num_threads(threads: int) -> None:
 def get_num_threads() -> int:
     """The number of threads of the kernels."""
     return kernels.get_num_threads()
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """How a GPU multiplies float32 matrices: "highest" in float32, "high" in TF32, "medium" in bfloat16.
+
+    Sums are float32 in any case. Without effect on the CPU. ValueError for another name.
+    """
+    blas.set_precision(precision)
+
+
+def get_float32_matmul_precision() -> str:
+    """How float32 matrices are multiplied on a GPU."""
+    return blas.precision

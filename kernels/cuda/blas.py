@@ -177,8 +177,8 @@ class Handle:
         """Where an array on the device lies that has the addresses of a batch's matrices."""
         recorder = graph.current()
         key = (base, lead, strides)
-        if recorder is not None:
-            return recorder.pointers(key)
+        if recorder is not None and (place := recorder.pointers(key)):
+            return place
         held = self.pointers.get(key)
         if held is None:
             if len(self.pointers) >= POINTERS:
@@ -222,8 +222,9 @@ class Layout(NamedTuple):
     ld: int
 
 
-def layout(rows: int, columns: int, strides: tuple[int, ...], itemsize: int) -> Layout | None:
-    """The layout of a matrix whose last two strides are given; None where it must be copied first."""
+def layout(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> Layout | None:
+    """The layout of the matrices in the last two axes; None where they must be copied first."""
+    rows, columns = shape[-2:]
     down, along = strides[-2] // itemsize, strides[-1] // itemsize
     if (along == 1 or columns == 1) and (down >= columns or rows == 1):
         return Layout(0, max(down if rows > 1 else columns, 1))
@@ -248,7 +249,7 @@ def one_stride(lead: tuple[int, ...], strides: tuple[int, ...]) -> int | None:
 
 def _ready(a: Any) -> Any:
     """The array, or a copy of it if cuBLAS cannot read its matrices."""
-    return a if layout(*a.shape[-2:], a.strides, a.itemsize) is not None else a.copy(order="C")
+    return a if layout(a.shape, a.strides, a.itemsize) is not None else a.copy(order="C")
 
 
 def matmul(a: Any, b: Any, out: Any = None, beta: int = 0) -> Any:
@@ -281,7 +282,7 @@ def matmul(a: Any, b: Any, out: Any = None, beta: int = 0) -> Any:
         if not beta:
             out.fill(0)
         return out
-    place = out if layout(m, n, out.strides, out.itemsize) is not None else out.copy(order="C")
+    place = out if layout(out.shape, out.strides, out.itemsize) is not None else out.copy(order="C")
     _multiply(its, _ready(a), _ready(b), place, lead, beta)
     if place is not out:
         out[...] = place
@@ -292,12 +293,12 @@ def _multiply(its: Handle, a: Any, b: Any, c: Any, lead: tuple[int, ...], beta: 
     size = a.itemsize
     if len(lead) and b.ndim == 2 and _one_matrix(a) and _one_matrix(c):  # its rows are one long matrix
         a, c, lead = a.reshape(-1, a.shape[-1]), c.reshape(-1, c.shape[-1]), ()
-    of_c = layout(*c.shape[-2:], c.strides, size)
+    of_c = layout(c.shape, c.strides, size)
     assert of_c is not None
     if of_c.transposed:  # C^T = B^T A^T is the one with contiguous rows
         a, b, c = b.swapaxes(-1, -2), a.swapaxes(-1, -2), c.swapaxes(-1, -2)
         of_c = Layout(0, of_c.ld)
-    of_a, of_b = layout(*a.shape[-2:], a.strides, size), layout(*b.shape[-2:], b.strides, size)
+    of_a, of_b = layout(a.shape, a.strides, size), layout(b.shape, b.strides, size)
     assert of_a is not None and of_b is not None
     m, k = a.shape[-2:]
     n = b.shape[-1]
@@ -319,7 +320,7 @@ def _multiply(its: Handle, a: Any, b: Any, c: Any, lead: tuple[int, ...], beta: 
         strides = [one_stride(lead, s) for s in steps]
         if None not in strides:
             name = "cublasGemmStridedBatchedEx"
-            by_b, by_a, by_c = (s // size for s in strides)  # type: ignore[operator]
+            by_b, by_a, by_c = (s // size for s in strides)
             status = its.lib.cublasGemmStridedBatchedEx(
                 *head, b.data.ptr, kind, of_b.ld, by_b, a.data.ptr, kind, of_a.ld, by_a,
                 into, c.data.ptr, kind, of_c.ld, by_c, count, compute, ANY_ALGORITHM,

@@ -32,6 +32,7 @@ class LAMB(Optimizer):
     """
 
     kernel = TEXT
+    steady = True
     record = Record(
         year=2019,
         paper="You et al., Large batch optimization for deep learning: training BERT in 76 minutes, "

@@ -35,6 +35,7 @@ class LARS(Optimizer):
     ranges = {
         "trust_coefficient": Range("trust_coefficient value"),
     }
+    steady = True
     record = Record(
         year=2017,
         paper="You, Gitman & Ginsburg, Large batch training of convolutional networks, arXiv:1708.03888, "

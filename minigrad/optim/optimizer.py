@@ -27,6 +27,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar
 
+from kernels.cuda import graph
+
 from ..arena import Arena, collect, cut, house, zero_grad
 from ..backend import Array
 from ..grad_mode import enable_grad
@@ -69,6 +71,7 @@ class Optimizer:
     ranges: ClassVar[dict[str, Range]] = {}
     carries: ClassVar[tuple[str, ...]] = ()  # names of numbers that a parameter keeps from step to step
     ignored: ClassVar[tuple[str, ...]] = ("foreach", "fused", "capturable", "differentiable")
+    steady: ClassVar[bool] = False  # a `launch` of one's own launches the same at every t but for the scalars
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
         """TypeError, saying what the rule takes, for a keyword that it does not."""
@@ -197,6 +200,8 @@ class Optimizer:
         """One update of every parameter that has a gradient. Returns the loss, if closure() computes it."""
         args: tuple = (self,) if closure is None else (self, closure)
         kwargs: dict = {}
+        if (recorder := graph.current()) is not None:
+            recorder.stepping(self, closure)
         for hook in list(self.before.values()):
             changed = hook(self, args, kwargs)
             if changed is not None:
@@ -233,10 +238,13 @@ class Optimizer:
                     launches.append((run, self.scalars(group, run.t)))
             work.append((group, self.flags(group), launches))
         touched: dict[Arena, None] = {}
+        recorder = graph.current()
         for group, flags, launches in work:
             for run, scalars in launches:
                 if run.t == 1:
                     self.begin(run, group)
+                if recorder is not None:
+                    recorder.launching(self, group, flags, run, scalars)
                 self.launch(run, group, flags, scalars)
                 self.steps.update(dict.fromkeys(run.params, run.t))
                 if self.carries:
@@ -244,6 +252,8 @@ class Optimizer:
                 touched[run.arena] = None
         for arena in touched:
             arena.version[0] += 1
+        if recorder is not None:
+            recorder.updated(self, touched)
 
     def runs(self, params: list[Tensor]) -> list[Run]:
         """The pieces to update, as few as can be: one when all have gradients and the same t."""

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from kernels.cuda import graph
+
 from ..arena import house
 from ..backend import to_device
 from ..hooks import Handle
@@ -95,6 +97,7 @@ class Wrapper(Optimizer):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of the whole; the hooks of the rule inside run at its own steps."""
+        graph.refuse(f"{type(self).__name__} has a step of its own kind")
         args: tuple = (self,) if closure is None else (self, closure)
         kwargs: dict = {}
         for hook in list(self.before.values()):

@@ -60,6 +60,9 @@ class Counts:
         return len(self.launch_log)
 
 
+_live: dict[int, int] = {}  # address -> bytes of all memory that some array holds
+
+
 class Block:
     """Device memory of one allocation, shared by an array and its views; the last one frees it.
 
@@ -74,8 +77,8 @@ class Block:
         self.address: int = memory.__array_interface__["data"][0]
         _live[self.address] = self.size
 
-    def __del__(self) -> None:
-        _live.pop(self.address, None)
+    def __del__(self, live: dict[int, int] = _live) -> None:  # also when the interpreter ends
+        live.pop(self.address, None)
         self.pool._give_back(self.memory)
 
     def settle(self, host: np.ndarray) -> np.ndarray:
@@ -86,9 +89,6 @@ class Block:
         placed = np.ndarray(host.shape, host.dtype, self.memory, 0, strides if host.size else None)
         placed[...] = host
         return placed
-
-
-_live: dict[int, int] = {}  # address -> bytes of all memory that some array holds
 
 
 def inside(address: int, nbytes: int) -> bool:

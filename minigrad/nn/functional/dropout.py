@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ... import random
-from ...backend import device_of, to_device
+from ...backend import device_of
 from ...ops import fused, layers
 from ...public.autocast import listed
 from ...tensor import Tensor
@@ -21,6 +19,8 @@ from .activation import floating
 
 def check_rate(name: str, p: float, inplace: bool) -> None:
     """ValueError for a rate outside [0, 1], and for inplace=True."""
+    if not isinstance(p, float | int):
+        raise TypeError(f"{name}: p is a {type(p).__name__}; it is a number, a probability")
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"{name}: p={p}; a probability lies in [0, 1]")
     if inplace:
@@ -29,8 +29,7 @@ def check_rate(name: str, p: float, inplace: bool) -> None:
 
 def _draw(x: Tensor) -> Any:
     """The next draw of the counter stream, on the device of x: [seed, offset]."""
-    seed, _ = random.philox_state()
-    return to_device(np.array([seed, random.next_offset()], np.uint64), device_of(x.array))
+    return random.draw(device_of(x.array))
 
 
 def _drop(x: Tensor, p: float) -> Tensor:
