@@ -52,6 +52,7 @@ class _Taps(threading.local):
     """Where this thread's layers leave taps, if anywhere."""
 
     found: list[Tap] | None = None
+    watch: Callable[[Tap], None] | None = None
 
 
 _taps = _Taps()
@@ -66,13 +67,18 @@ def leave(tap: Tap) -> None:
     """Leave a tap with who asked last."""
     if _taps.found is not None:
         _taps.found.append(tap)
+    if _taps.watch is not None:
+        _taps.watch(tap)
 
 
 @contextmanager
-def tapped() -> Iterator[list[Tap]]:
-    """Inside, the layers of this thread leave their taps in the list, in the order of their calls."""
-    before, _taps.found = _taps.found, []
+def tapped(watch: Callable[[Tap], None] | None = None) -> Iterator[list[Tap]]:
+    """Inside, the layers of this thread leave their taps in the list, in the order of their calls, and show
+    each to watch(tap) when its output is there and nobody has used it yet."""
+    before = _taps.found, _taps.watch
+    found: list[Tap] = []
+    _taps.found, _taps.watch = found, watch
     try:
-        yield _taps.found
+        yield found
     finally:
-        _taps.found = before
+        _taps.found, _taps.watch = before

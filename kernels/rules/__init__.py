@@ -3,6 +3,7 @@
     descent      1951   gradient descent and its momentum; the step size that learns; steps on the simplex
     adaptive     1992   a step size for every parameter: ASGD, Rprop, Adagrad, Adadelta, RMSprop
     adam         2014   Adam, and what was changed about it
+    curvature    2015   the metric of the model's own distribution: K-FAC
     layerwise    2017   a step size for every layer: LARS, LAMB, Adafactor
     matrix       2018   a matrix for every matrix: Shampoo, Muon, SOAP
     around       2019   what stands around another rule: slow weights, the worst point nearby
@@ -19,6 +20,7 @@ A zero gradient with zero state moves nothing: the padding between tensors of on
 from kernels.rules.adam import ADAM, ADAMAX, NADAM, RADAM
 from kernels.rules.adaptive import ADADELTA, ADAGRAD, ASGD, RMSPROP, RPROP
 from kernels.rules.around import LOOKAHEAD, SAM, SAM_NORM, SAM_NORMS
+from kernels.rules.curvature import KFAC, KFAC_DIAGONAL
 from kernels.rules.descent import (
     ADAM_HD,
     EXPONENTIATED,
@@ -90,6 +92,8 @@ __all__ = [
     "HYPER_DOT",
     "HYPER_RATE",
     "GUMBEL",
+    "KFAC",
+    "KFAC_DIAGONAL",
     "LAMB",
     "LAMB_NORMS",
     "LAMB_STEP",

@@ -17,6 +17,7 @@ from .asgd import ASGD
 from .flow import GradientFlow, NesterovFlow
 from .groups import param_groups
 from .hypergradient import SGDHD, AdamHD
+from .kfac import KFAC
 from .lamb import LAMB
 from .lars import LARS
 from .lbfgs import LBFGS
@@ -56,6 +57,7 @@ __all__ = [
     "ExponentiatedGradient",
     "GradientFlow",
     "GradientNoise",
+    "KFAC",
     "LAMB",
     "LARS",
     "LBFGS",
