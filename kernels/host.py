@@ -1,7 +1,7 @@
 """C++ files of this folder, for one element type `S`: compiled at first use, cached, called by address.
 
-What is no text of an element or a row (kernels/elementwise.py, rows.py) but loops over images: convolution.h
-and pool.h. Each function here has a form in NumPy beside its call, for computers without a compiler.
+What is no text of an element or a row (kernels/elementwise.py, rows.py): convolution.h,
+pool.h and products.h. Each function here has a form in NumPy beside its call, for computers without a compiler.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ NAMES: dict[str, str] = {  # p an address, i a number
     "pool.largest": "pppppipii",
     "pool.put": "pppipii",
 }
-PARTS = {"convolution": ("tiles.h", "planes.h", "convolution.h"), "pool": ("pool.h",)}
+PARTS = {
+    "convolution": ("tiles.h", "planes.h", "convolution.h"),
+    "pool": ("pool.h",),
+    "products": ("preamble.h", "tiles.h", "products.h"),
+}
 LETTERS = {"p": ctypes.c_void_p, "i": ctypes.c_int64}
 
 

@@ -1,5 +1,6 @@
-"""Matrix products. Views go to BLAS as they are; a leaf's gradient is written into its arena slot.
+"""Matrix products. Views are multiplied where they lie; a leaf's gradient is written into its arena slot.
 
+On the host products of moderate size have a loop of their own (kernels/products.py), BLAS does the others.
 On a device cuBLAS is called directly (kernels/cuda/blas.py): one launch for whatever layout, batches too.
 On the CPU float16 and bfloat16 are multiplied in float32, as PyTorch accumulates them: NumPy's own loops
 would add in half precision, and be slow.
@@ -11,6 +12,7 @@ from math import prod
 
 import numpy as np
 
+from kernels import products
 from kernels.cuda import blas
 
 from ..autograd import op
@@ -37,9 +39,7 @@ def product(a, b, out=None):
             return y
         out[...] = y
         return out
-    if a.ndim == 2 == b.ndim:  # the same BLAS call, with half of the way to it
-        return a.dot(b, out)
-    return np.matmul(a, b) if out is None else np.matmul(a, b, out)
+    return products.product(a, b, out)
 
 
 @op
