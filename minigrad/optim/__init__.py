@@ -14,6 +14,7 @@ from .adamax import Adamax
 from .adan import Adan
 from .ademamix import AdEMAMix
 from .asgd import ASGD
+from .derivative_free import CMAES, BayesianOptimization, EvolutionStrategy, SimulatedAnnealing, tune
 from .flow import GradientFlow, NesterovFlow
 from .groups import param_groups
 from .hypergradient import SGDHD, AdamHD
@@ -54,6 +55,9 @@ __all__ = [
     "AdamWScheduleFree",
     "Adamax",
     "Adan",
+    "BayesianOptimization",
+    "CMAES",
+    "EvolutionStrategy",
     "ExponentiatedGradient",
     "GradientFlow",
     "GradientNoise",
@@ -81,12 +85,14 @@ __all__ = [
     "SGDW",
     "SOAP",
     "Shampoo",
+    "SimulatedAnnealing",
     "SophiaG",
     "SophiaH",
     "lr_scheduler",
     "param_groups",
     "sample_labels",
     "swa_utils",
+    "tune",
     "zoo",
 ]
 
