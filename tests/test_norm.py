@@ -118,7 +118,6 @@ def test_a_mean_far_from_zero_costs_no_precision():
         (lambda x: F.batch_norm(x, None, None), ValueError, "running_mean and running_var"),
         (lambda x: F.batch_norm(x, mg.ones(2), None, training=True), ValueError, "give both"),
         (lambda x: F.batch_norm(x[:1, :, 0], None, None, training=True), ValueError, "1 value a channel"),
-        (lambda x: F.batch_norm(x[:0], None, None, training=True), ValueError, "0 values a channel"),
         (lambda x: F.instance_norm(x[:, :, :1]), ValueError, "1 value a channel"),
         (lambda x: F.instance_norm(x[0]), ValueError, r"\(N, C, L"),
         (lambda x: F.group_norm(x, 3), ValueError, "num_groups=3"),

@@ -7,7 +7,7 @@ from typing import Any
 from ..tensor import Tensor
 from . import functional as F
 from . import init
-from .linear import empty_parameter
+from .linear import check_sizes, empty_parameter
 from .module import Module
 from .wrapped import Activation
 
@@ -131,6 +131,7 @@ class PReLU(Module):
         self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None
     ) -> None:
         super().__init__()
+        check_sizes("PReLU", num_parameters=num_parameters)
         self.num_parameters, self.init = num_parameters, init
         self.weight = empty_parameter((num_parameters,), device, dtype)
         self.reset_parameters()

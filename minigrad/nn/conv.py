@@ -10,7 +10,7 @@ from ..tensor import Parameter, Tensor
 from . import functional as F
 from . import init
 from .functional.windows import Sizes, numbers, reach
-from .linear import empty_parameter
+from .linear import check_sizes, empty_parameter
 from .module import Module
 
 PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
@@ -41,6 +41,7 @@ class _Convolution(Module):
     ) -> None:
         super().__init__()
         name, dims = type(self).__name__, self.dims
+        check_sizes(name, in_channels=in_channels, out_channels=out_channels)
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(
                 f"{name}: groups={groups} must be positive and divide in_channels={in_channels} and "

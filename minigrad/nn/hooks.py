@@ -17,6 +17,7 @@ from typing import Any
 
 from .. import ops
 from ..grad_mode import is_grad_enabled
+from ..public.arguments import refusal
 from ..tensor import Handle, Tensor
 
 KINDS = ("forward_pre", "forward", "backward_pre", "backward")
@@ -32,9 +33,14 @@ class Hooks:
     )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._hooks is None:
-            return self.forward(*args, **kwargs)
-        return self._call_with_hooks(args, kwargs)
+        try:
+            if self._hooks is None:
+                return self.forward(*args, **kwargs)
+            return self._call_with_hooks(args, kwargs)
+        except AttributeError:
+            if (error := refusal(type(self).__name__, self.forward, args, kwargs)) is not None:
+                raise error from None
+            raise
 
     def _hook(self, kind: str, hook: Callable, prepend: bool, with_kwargs: bool = False) -> Handle:
         if self._hooks is None:

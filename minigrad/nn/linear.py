@@ -12,6 +12,15 @@ from . import init
 from .module import Module
 
 
+def check_sizes(name: str, **sizes: Any) -> None:
+    """TypeError or ValueError, naming the layer, for a size that is no whole number or is negative."""
+    for word, n in sizes.items():
+        if isinstance(n, bool) or not hasattr(n, "__index__"):
+            raise TypeError(f"{name}: {word}={n!r}; it is a whole number")
+        if n < 0:
+            raise ValueError(f"{name}: {word}={n}; it must not be negative")
+
+
 def empty_parameter(shape: tuple[int, ...], device: Any, dtype: Any) -> Parameter:
     """A parameter without values yet, of the default dtype unless another is given."""
     d = backend.get_default_dtype() if dtype is None else backend.as_dtype(dtype)
@@ -28,6 +37,7 @@ class Linear(Module):
         self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
     ) -> None:
         super().__init__()
+        check_sizes("Linear", in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
         self.weight = empty_parameter((out_features, in_features), device, dtype)
         self.register_parameter("bias", empty_parameter((out_features,), device, dtype) if bias else None)
@@ -63,7 +73,10 @@ class Bilinear(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        if in1_features <= 0:
+        check_sizes(
+            "Bilinear", in1_features=in1_features, in2_features=in2_features, out_features=out_features
+        )
+        if in1_features == 0:
             raise ValueError(f"Bilinear: in1_features={in1_features}; it must be positive")
         self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
         self.weight = empty_parameter((out_features, in1_features, in2_features), device, dtype)

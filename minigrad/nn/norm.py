@@ -11,8 +11,8 @@ from ..statistics import held
 from ..tensor import Tensor
 from . import functional as F
 from . import init
-from .functional.norm import last_shape
-from .linear import empty_parameter
+from .functional.norm import check_eps, last_shape
+from .linear import check_sizes, empty_parameter
 from .module import Module
 
 
@@ -58,6 +58,8 @@ class _Running(_Affine):
         bias: bool = True,
     ) -> None:
         super().__init__()
+        check_sizes(type(self).__name__, num_features=num_features)
+        check_eps(type(self).__name__, eps)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         self._parameters_of((num_features,), affine, affine and bias, device, dtype)
@@ -199,7 +201,8 @@ class InstanceNorm3d(InstanceNorm1d):
 class LayerNorm(_Affine):
     """(x - mean) / sqrt(var + eps) w + b over the last dims, of sizes normalized_shape
 
-    [Ba, Kiros & Hinton 2016].
+    [Ba, Kiros & Hinton 2016]. Called with a residual as well it gives (x + residual, the norm of that), by
+    one launch.
     """
 
     def __init__(
@@ -213,13 +216,15 @@ class LayerNorm(_Affine):
     ) -> None:
         super().__init__()
         self.normalized_shape = last_shape("LayerNorm", normalized_shape)
+        check_eps("LayerNorm", eps)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         affine = elementwise_affine
         self._parameters_of(self.normalized_shape, affine, affine and bias, device, dtype)
         self.reset_parameters()
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Any:
+        of = (self.normalized_shape, self.weight, self.bias, self.eps)
+        return F.layer_norm(input, *of) if residual is None else F.residual_layer_norm(input, residual, *of)
 
     def extra_repr(self) -> str:
         affine = f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
@@ -241,6 +246,7 @@ class RMSNorm(Module):
     ) -> None:
         super().__init__()
         self.normalized_shape = last_shape("RMSNorm", normalized_shape)
+        check_eps("RMSNorm", 0.0 if eps is None else eps)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         weight = empty_parameter(self.normalized_shape, device, dtype) if elementwise_affine else None
         self.register_parameter("weight", weight)
@@ -276,7 +282,9 @@ class GroupNorm(_Affine):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        if num_channels % num_groups:
+        check_sizes("GroupNorm", num_groups=num_groups, num_channels=num_channels)
+        check_eps("GroupNorm", eps)
+        if num_groups < 1 or num_channels % num_groups:
             raise ValueError(
                 f"GroupNorm: num_channels={num_channels} does not divide by num_groups={num_groups}"
             )

@@ -9,7 +9,7 @@ from ..tensor import Tensor
 from . import init
 from .functional import recurrent as functions
 from .functional.recurrent import GATES
-from .linear import empty_parameter
+from .linear import check_sizes, empty_parameter
 from .module import Module
 
 
@@ -64,6 +64,7 @@ class RNNBase(Module):
         name = type(self).__name__
         if mode.upper() not in ("RNN_TANH", "RNN_RELU", "LSTM", "GRU"):
             raise ValueError(f"{name}: mode {mode!r}; use 'RNN_TANH', 'RNN_RELU', 'LSTM' or 'GRU'")
+        check_sizes(name, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         if min(input_size, hidden_size, num_layers) <= 0:
             sizes = f"input_size={input_size}, hidden_size={hidden_size}, num_layers={num_layers}"
             raise ValueError(f"{name}: {sizes}; all are positive")

@@ -8,7 +8,7 @@ from ..tensor import Parameter, Tensor
 from . import functional as F
 from . import init
 from .functional.sparse import padding_row, refuse
-from .linear import empty_parameter
+from .linear import check_sizes, empty_parameter
 from .module import Module
 
 
@@ -34,6 +34,7 @@ class Embedding(Module):
     ) -> None:
         super().__init__()
         refuse("Embedding", max_norm, scale_grad_by_freq, sparse)
+        check_sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = padding_row("Embedding", padding_idx, num_embeddings)
         self.max_norm, self.norm_type = max_norm, norm_type

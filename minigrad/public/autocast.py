@@ -28,6 +28,7 @@ from .. import ops
 from ..backend import dtype, float32, on_device, promote
 from ..grad_mode import mode
 from ..tensor import Tensor
+from .arguments import refusal
 
 HALF = """
     matmul mm bmm mv addmm addmv addr addbmm baddbmm chain_matmul multi_dot einsum __matmul__ __rmatmul__
@@ -155,9 +156,14 @@ def listed(function: F, name: str | None = None) -> F:
 
     @functools.wraps(function)
     def casting(*args: Any, **kwargs: Any) -> Any:
-        if mode.casting is None:
-            return function(*args, **kwargs)
-        return _call(policy, function, mode.casting, args, kwargs)
+        try:
+            if mode.casting is None:
+                return function(*args, **kwargs)
+            return _call(policy, function, mode.casting, args, kwargs)
+        except AttributeError:
+            if (error := refusal(function.__name__, function, args, kwargs)) is not None:
+                raise error from None
+            raise
 
     casting.policy = policy  # type: ignore[attr-defined]
     return casting  # type: ignore[return-value]

@@ -37,6 +37,8 @@ def _pointwise(
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0)"""
+    if not isinstance(input, Tensor) or input.array.dtype == bool:
+        floating("relu", input)  # says what is wrong
     if inplace:
         return input.changed(ops.relu(alias_of(input)), "relu(inplace=True)")
     return ops.relu(input)
@@ -51,6 +53,9 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """x for x > 0, else weight x: one weight, or one for each channel (dim 1)."""
     x, w = floating("prelu", input), floating("prelu", weight)
+    if x.array.dtype != w.array.dtype:
+        kinds = f"input {x.dtype.name}, weight {w.dtype.name}"
+        raise TypeError(f"prelu: mixed dtypes: {kinds}; cast one with .to(dtype), or use autocast")
     if w.array.size != 1:
         if w.array.ndim != 1 or x.array.ndim < 2 or x.array.shape[1] != w.array.size:
             raise ValueError(
@@ -192,7 +197,7 @@ def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: 
 @listed
 def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
     """softmax(-x)"""
-    return distribution.softmax(-input, _given("softmin", dim), dtype)
+    return distribution.softmax(-floating("softmin", input), _given("softmin", dim), dtype)
 
 
 @listed

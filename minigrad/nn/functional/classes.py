@@ -57,7 +57,9 @@ def _shapes(name: str, input: Tensor, target: Tensor, weight: Tensor | None) -> 
     """Raise for what does not go together."""
     x = floating(name, input).array
     if not isinstance(target, Tensor):
-        raise TypeError(f"{name}: target is a {type(target).__name__}, no Tensor")
+        raise TypeError(
+            f"{name}: target is a {type(target).__name__}, no Tensor; make it one with minigrad.tensor(...)"
+        )
     t = target.array
     same_device(name, *[a for a in (input, target, weight) if a is not None])
     if t.dtype.kind not in "iu":
@@ -145,7 +147,7 @@ def cross_entropy(
         raise ValueError(f"cross_entropy: label_smoothing={label_smoothing}; it lies in [0, 1]")
     if (
         isinstance(target, Tensor)
-        and target.array.dtype.kind not in "iu"
+        and target.array.dtype.kind not in "iub"
         and target.array.shape == input.array.shape
     ):
         if ignore_index >= 0:
@@ -153,7 +155,7 @@ def cross_entropy(
                 f"cross_entropy: ignore_index={ignore_index} for probabilities; it is for class numbers"
             )
         return _from_probabilities(input, target, weight, reduction, label_smoothing)
-    x, t = input.array, target.array if isinstance(target, Tensor) else target
+    x, t = input.array, target.array
     if x.ndim != 2 or weight is not None or getattr(t, "shape", None) != x.shape[:1] or t.dtype.kind != "i":
         _shapes("cross_entropy", input, target, weight)
     in_range("cross_entropy", t, x.shape[min(1, x.ndim - 1)], ignore_index)

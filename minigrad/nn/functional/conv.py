@@ -15,10 +15,11 @@ from kernels.windows import columns as kernel_columns
 from ... import ops, taps
 from ...ops import conv as directions
 from ...ops import pool
+from ...public.arguments import of_tensors
 from ...public.autocast import listed
 from ...tensor import Tensor
 from .linear import ACTIVATIONS
-from .windows import Sizes, fixed, image, like_input, numbers, reach, windows
+from .windows import Sizes, fixed, image, like_input, numbers, reach, windows, with_channels
 
 
 def _fitting(
@@ -268,13 +269,14 @@ def unfold(
     input: Tensor, kernel_size: Sizes, dilation: Sizes = 1, padding: Sizes = 0, stride: Sizes = 1
 ) -> Tensor:
     """What each of L windows sees, as a column: (N, C, H, W) -> (N, C kh kw, L), or both without N."""
-    x = image("unfold", input, 2)
+    x = with_channels("unfold", image("unfold", input, 2), input)
     n, c, *size = x.array.shape
     win = _grid("unfold", tuple(size), kernel_size, dilation, padding, stride)
     lead = (n,) if input.array.ndim == 4 else ()
     return ops.reshape(pool.im2col(x, win), (*lead, c * win.taps, win.out[0] * win.out[1]))
 
 
+@of_tensors
 def fold(
     input: Tensor,
     output_size: Sizes,

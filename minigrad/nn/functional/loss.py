@@ -65,8 +65,16 @@ def fit(name: str, **tensors: Tensor) -> None:
 
 def difference(name: str, input: Tensor, target: Tensor) -> Tensor:
     """input - target; a warning where the shapes differ, as that is more often a mistake than a wish."""
-    if not isinstance(target, Tensor):
-        raise TypeError(f"{name}: target is a {type(target).__name__}, no Tensor")
+    for word, t in (("input", input), ("target", target)):
+        if not isinstance(t, Tensor):
+            raise TypeError(
+                f"{name}: {word} is a {type(t).__name__}, no Tensor; make it one with minigrad.tensor(...)"
+            )
+    if input.array.dtype == bool or target.array.dtype == bool:
+        raise TypeError(
+            f"{name}: input {input.dtype.name}, target {target.dtype.name}; bools have no difference, cast "
+            "with .float()"
+        )
     if input.array.shape != target.array.shape:
         fit(name, input=input, target=target)
         warnings.warn(
@@ -186,9 +194,12 @@ def gaussian_nll_loss(
     """
     check("gaussian_nll_loss", reduction)
     fit("gaussian_nll_loss", input=input, target=target)
-    x = input.array
+    x = floating("gaussian_nll_loss", input).array
     if isinstance(var, Tensor):
+        floating("gaussian_nll_loss", var)
         v, given = var, var.array.shape
+    elif not isinstance(var, float | int):
+        raise TypeError(f"gaussian_nll_loss: var is a {type(var).__name__}; it is a Tensor or a number")
     else:
         v, given = Tensor(full_array(x.shape, var, x.dtype, device_of(x))), x.shape
     if given != x.shape and given == x.shape[:-1]:
@@ -221,6 +232,16 @@ def _same_shape(name: str, input: Tensor, target: Tensor) -> None:
         )
 
 
+def _fits(name: str, what: str, weight: Tensor | None, input: Tensor) -> None:
+    """ValueError for a weight that does not broadcast to the input."""
+    if weight is None:
+        return
+    shape, of = weight.array.shape, input.array.shape
+    lead = len(of) - len(shape)
+    if lead < 0 or any(n not in (1, m) for n, m in zip(shape, of[lead:])):
+        raise ValueError(f"{name}: {what} {list(shape)} does not broadcast to the input {list(of)}")
+
+
 @listed
 def binary_cross_entropy(
     input: Tensor,
@@ -242,6 +263,7 @@ def binary_cross_entropy(
     if not on_device(x) and x.size and not (x.min() >= 0 and x.max() <= 1):
         raise ValueError(f"{name}: probabilities from {x.min()} to {x.max()}; they lie in [0, 1]")
     loss = activations.bce(input, target)
+    _fits(name, "weight", weight, input)
     return reduced(loss if weight is None else loss * weight, reduction)
 
 
@@ -260,6 +282,8 @@ def binary_cross_entropy_with_logits(
     name = "binary_cross_entropy_with_logits"
     check(name, reduction, size_average, reduce)
     _same_shape(name, floating(name, input), target)
+    _fits(name, "weight", weight, input)
+    _fits(name, "pos_weight", pos_weight, input)
     log_s = activations.log_sigmoid(input, ())
     if pos_weight is not None:
         log_s = ((pos_weight - 1) * target + 1) * log_s
@@ -273,8 +297,11 @@ def soft_margin_loss(
 ) -> Tensor:
     """log(1 + e^(-t x)) for t = 1 or -1"""
     check("soft_margin_loss", reduction, size_average, reduce)
-    fit("soft_margin_loss", input=input, target=target)
-    return reduced(-activations.log_sigmoid(floating("soft_margin_loss", target * input), ()), reduction)
+    if floating("soft_margin_loss", input).array.shape != target.array.shape:
+        raise ValueError(
+            f"soft_margin_loss: input {list(input.shape)}, target {list(target.shape)}; shapes must be equal"
+        )
+    return reduced(-activations.log_sigmoid(target * input, ()), reduction)
 
 
 @listed
@@ -289,6 +316,9 @@ def multilabel_soft_margin_loss(
     """The mean over classes, the last dim, of binary cross-entropy with logits"""
     check("multilabel_soft_margin_loss", reduction, size_average, reduce)
     x = floating("multilabel_soft_margin_loss", input)
+    if not x.array.ndim:
+        raise ValueError("multilabel_soft_margin_loss: a 0-d input; it is (C) or (N, C)")
+    fit("multilabel_soft_margin_loss", input=input, target=target)
     loss = -(target * activations.log_sigmoid(x, ()) + (1 - target) * activations.log_sigmoid(-x, ()))
     loss = loss if weight is None else loss * weight
     return reduced(loss.sum(-1) / x.array.shape[-1], reduction)
@@ -312,6 +342,7 @@ def kl_div(
     "mean" divides by the number of elements.
     """
     check("kl_div", reduction, size_average, reduce, (*REDUCTIONS, "batchmean"))
+    floating("kl_div", input), floating("kl_div", target)
     fit("kl_div", input=input, target=target)
     if log_target:
         loss = ops.exp(target) * (target - input)

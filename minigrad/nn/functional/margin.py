@@ -9,6 +9,7 @@ from ...public.autocast import listed
 from ...public.broadcasting import broadcast_tensors
 from ...public.dims import one_dim
 from ...tensor import Tensor
+from .activation import floating
 from .loss import check, fit, reduced
 
 
@@ -31,6 +32,9 @@ def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
     """||x1 - x2 + eps||_p over the last dim"""
+    for word, x in (("x1", x1), ("x2", x2)):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"pairwise_distance: {word} is a {type(x).__name__}, no Tensor")
     return (x1 - x2 + eps).norm(p, -1, keepdim)
 
 
@@ -84,6 +88,7 @@ def hinge_embedding_loss(
 ) -> Tensor:
     """x where t = 1, max(0, margin - x) where t = -1"""
     check("hinge_embedding_loss", reduction, size_average, reduce)
+    floating("hinge_embedding_loss", input)
     t = target.array
     loss = ops.masked(_floor(margin - input, 0), t != 1) + ops.masked(input, t != -1)
     return reduced(loss, reduction)
@@ -132,6 +137,11 @@ def triplet_margin_loss(
     if margin <= 0:
         raise ValueError(f"triplet_margin_loss: margin {margin}; it must be positive")
     fit("triplet_margin_loss", anchor=anchor, positive=positive, negative=negative)
+    if not anchor.array.ndim == positive.array.ndim == negative.array.ndim:
+        shapes = ", ".join(str(list(t.shape)) for t in (anchor, positive, negative))
+        raise ValueError(
+            f"triplet_margin_loss: anchor, positive and negative are {shapes}; they have as many dims"
+        )
     near = pairwise_distance(anchor, positive, p, eps)
     far = pairwise_distance(anchor, negative, p, eps)
     if swap:

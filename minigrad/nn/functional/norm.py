@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ...ops import normalization
+from ...public.arguments import of_tensors
 from ...public.autocast import listed
 from ...public.promote import cast
 from ...statistics import held
@@ -54,7 +55,9 @@ def _in_one(name: str, x: Tensor, tensors: Sequence[Tensor | None]) -> None:
 
 def last_shape(name: str, normalized_shape: Any) -> tuple[int, ...]:
     """normalized_shape as a tuple."""
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    shape = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (normalized_shape,)
+    if any(not hasattr(n, "__index__") or n < 0 for n in shape):
+        raise ValueError(f"{name}: normalized_shape={normalized_shape!r}; sizes are whole numbers from 0 on")
     if not shape:
         raise ValueError(f"{name}: normalized_shape is empty; give the sizes of the last dims")
     return shape
@@ -96,7 +99,29 @@ def layer_norm(
     [Ba, Kiros & Hinton 2016]. One launch forward; backward one, and one for weight and bias together.
     """
     x, w, b = _rows("layer_norm", input, normalized_shape, weight, bias)
-    return _back(normalization.layer_norm(x, w, b, float(eps)), input)
+    return _back(normalization.layer_norm(x, w, b, check_eps("layer_norm", eps)), input)
+
+
+def residual_layer_norm(
+    input: Tensor,
+    residual: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> tuple[Tensor, Tensor]:
+    """(x + residual, its layer norm): what stands between the parts of a transformer's block, one launch"""
+    name = "residual_layer_norm"
+    if input.array.shape != residual.array.shape or input.array.dtype != residual.array.dtype:
+        kinds = " and ".join(f"{t.dtype.name}{list(t.shape)}" for t in (input, residual))
+        raise ValueError(f"{name}: input and residual are {kinds}; they have one shape and dtype")
+    x, w, b = _rows(name, input, normalized_shape, weight, bias)
+    r = _rows(name, residual, normalized_shape, weight)[0]
+    total, y = normalization.residual_layer_norm(x, r, w, b, check_eps(name, eps))
+    return _back(total, input), _back(y, input)
+
+
+residual_layer_norm = listed(residual_layer_norm, "layer_norm")
 
 
 @listed
@@ -110,18 +135,33 @@ def rms_norm(
     x, w = _rows("rms_norm", input, normalized_shape, weight)
     if eps is None:
         eps = float(np.finfo(np.float64 if x.array.dtype == np.float64 else np.float32).eps)
-    return _back(normalization.rms_norm(x, w, eps), input)
+    return _back(normalization.rms_norm(x, w, check_eps("rms_norm", eps)), input)
 
 
 def check_batch(name: str, shape: tuple[int, ...], over: int) -> None:
     """ValueError where there is only one value to take a mean and a variance of."""
-    if over <= 1:
+    if over == 1:
         raise ValueError(
-            f"{name}: input {list(shape)} has {over} value{'s' * (over != 1)} a channel; its statistics need "
-            "more: a larger batch, or eval()"
+            f"{name}: input {list(shape)} has 1 value a channel; its statistics need more: a larger batch, "
+            "or eval()"
         )
 
 
+def check_eps(name: str, eps: float) -> float:
+    """eps, which must not be negative: the root of a variance less that much may not be there."""
+    if not eps >= 0:
+        raise ValueError(f"{name}: eps={eps}; it must not be negative, 1e-5 is usual")
+    return float(eps)
+
+
+def _nothing(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """No values, normalized: no values, which leave weight and bias gradients of 0."""
+    beside = (-1, *[1] * (x.array.ndim - 2))
+    y = x if weight is None else x * weight.reshape(beside)
+    return y if bias is None else y + bias.reshape(beside)
+
+
+@of_tensors
 def batch_norm(
     input: Tensor,
     running_mean: Tensor | None,
@@ -145,6 +185,7 @@ def batch_norm(
     shape = x.array.shape
     if len(shape) < 2:
         raise ValueError(f"batch_norm: input {list(shape)}; it is (N, C) or (N, C, ...)")
+    eps = check_eps("batch_norm", eps)
     of = dict(running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     x = _like("batch_norm", x, shape[1:2], **of)
     _in_one("batch_norm", x, list(of.values()))
@@ -156,13 +197,15 @@ def batch_norm(
     if not training:
         if running is None:
             raise ValueError("batch_norm: training=False takes running_mean and running_var; give them")
-        return _back(normalization.channel_norm(x, weight, bias, running, float(eps)), input)
-    check_batch("batch_norm", shape, x.array.size // shape[1] if shape[1] else 0)
+        return _back(normalization.channel_norm(x, weight, bias, running, eps), input)
+    if not x.array.size:  # an empty batch says nothing about the running statistics
+        return _back(_nothing(x, weight, bias), input)
+    check_batch("batch_norm", shape, x.array.size // shape[1])
     if held():
         running = None
     count = None if batches is None or running is None else batches.array.reshape(1)
     y = normalization.batch_norm(
-        x, weight, bias, running, 0.0 if momentum is None else float(momentum), count, float(eps)
+        x, weight, bias, running, 0.0 if momentum is None else float(momentum), count, eps
     )
     if running is not None and running_mean is not None and running_var is not None:
         running_mean.touch()
@@ -200,11 +243,13 @@ def group_norm(
             f"group_norm: input {list(shape)}, num_groups={num_groups}; the input is (N, C, ...), and its "
             "channels divide by num_groups"
         )
+    eps = check_eps("group_norm", eps)
     x = _like("group_norm", x, shape[1:2], weight=weight, bias=bias)
     _in_one("group_norm", x, (weight, bias))
     return _back(_by_group(x, num_groups, weight, bias, eps), input)
 
 
+@of_tensors
 def instance_norm(
     input: Tensor,
     running_mean: Tensor | None = None,
@@ -227,8 +272,10 @@ def instance_norm(
     if len(shape) < 3:
         raise ValueError(f"instance_norm: input {list(shape)}; it is (N, C, L, ...)")
     of = dict(running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
-    x = _like("instance_norm", x, shape[1:2], **of)
+    x, eps = _like("instance_norm", x, shape[1:2], **of), check_eps("instance_norm", eps)
     _in_one("instance_norm", x, list(of.values()))
+    if not x.array.size:
+        return _back(_nothing(x, weight, bias), input)
     size = math.prod(shape[2:])
     check_batch("instance_norm", shape, size)
     if running_mean is not None and running_var is not None and not held():

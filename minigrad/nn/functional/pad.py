@@ -54,6 +54,8 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
             f"pad: mode={mode!r} with {len(pad)} widths for an input {list(shape)}; it pads the last 1, 2 or "
             "3 dims of an input that has one or two more"
         )
+    if not shape[len(shape) - len(pairs) - 1] and mode != "circular":
+        raise ValueError(f"pad: mode={mode!r} for an input {list(shape)}; only the batch may be empty")
     return _bordered(x, widths, mode)
 
 
@@ -113,6 +115,8 @@ def interpolate(
     old = x.array.shape[2:]
     if len(old) not in (1, 2) or min(old) < 1:
         raise ValueError(f"interpolate: input {list(x.shape)}; it has the shape (N, C, L) or (N, C, H, W)")
+    if not x.array.shape[1]:
+        raise ValueError(f"interpolate: input {list(x.shape)} has no channels; only the batch may be empty")
     if (size is None) == (scale_factor is None):
         raise ValueError("interpolate: give either size or scale_factor")
     given: Any = size if scale_factor is None else scale_factor

@@ -18,7 +18,7 @@ from ... import ops
 from ...backend import device_of, to_device
 from ...ops import pool
 from ...tensor import Tensor
-from .windows import Sizes, fixed, full, image, like_input, numbers, reach, windows
+from .windows import Sizes, fixed, full, image, like_input, numbers, reach, windows, with_channels
 
 
 @functools.lru_cache(maxsize=1024, typed=True)
@@ -73,7 +73,7 @@ def _max_pool(
     ceil_mode: bool,
     return_indices: bool,
 ) -> Any:
-    x = image(name, input, dims)
+    x = with_channels(name, image(name, input, dims), input)
     given = map(fixed, (kernel_size, stride, padding, dilation, ceil_mode))
     win = _windows(name, dims, x.array.shape[2:], *given)
     if not return_indices:
@@ -148,7 +148,7 @@ def _avg_pool(
 ) -> Tensor:
     if divisor_override == 0:
         raise ValueError(f"{name}: divisor_override is 0; it must not be")
-    x = image(name, input, dims)
+    x = with_channels(name, image(name, input, dims), input)
     given = map(fixed, (kernel_size, stride, padding, 1, ceil_mode))
     win = _windows(name, dims, x.array.shape[2:], *given)
     dtype = x.array.dtype
@@ -269,7 +269,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
 
 
 def _adaptive_max_pool(name: str, dims: int, input: Tensor, output_size: Any, return_indices: bool) -> Any:
-    x = image(name, input, dims)
+    x = with_channels(name, image(name, input, dims), input)
     size = x.array.shape[4 - dims :]
     out = _output_size(name, output_size, size)
     win = _regular(size, out)

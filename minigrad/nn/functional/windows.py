@@ -51,6 +51,13 @@ def image(name: str, input: Any, dims: int) -> Tensor:
     return ops.reshape(x, (*lead, *(1,) * (2 - dims), *shape[-dims:]))
 
 
+def with_channels(name: str, x: Tensor, input: Tensor) -> Tensor:
+    """The image; ValueError where it has no channels. No examples are fine, they give none."""
+    if not x.array.shape[1]:
+        raise ValueError(f"{name}: input {list(input.shape)} has no channels; only the batch may be empty")
+    return x
+
+
 def like_input(y: Tensor, input: Tensor, dims: int) -> Tensor:
     """(N, C, H, W) in the form of the input."""
     shape = y.array.shape
