@@ -1,7 +1,7 @@
 """C++ files of this folder, for one element type `S`: compiled at first use, cached, called by address.
 
-What is no text of an element or a row (kernels/elementwise.py, rows.py): convolution.h,
-pool.h and products.h. Each function here has a form in NumPy beside its call, for computers without a compiler.
+What is no text of an element or a row (kernels/elementwise.py, rows.py): convolution.h, pool.h and products.h.
+Each function here has a form in NumPy beside its call, for computers without a compiler.
 """
 
 from __future__ import annotations

@@ -10,14 +10,14 @@
 // Each sum runs along k in order, 256 terms at a time: so a number does not depend on how many rows stand beside it,
 // nor on the number of threads.
 //
+// With vectors of less than 512 bits there are too few registers for tiles of this kind, and BLAS is better.
 // Below preamble.h (arrays out of Python's tuple) and tiles.h (vectors).
 
 namespace {
 
-enum { WIDEST = BLOCKS == 4 ? 4 : 3 };  // vectors of a tile
-constexpr int rows_of(int vectors) {    // so that the sums of a tile fill the registers, and no more
-    return BLOCKS == 4 ? (vectors == 1 ? 16 : vectors == 2 ? 12 : vectors == 3 ? 8 : 6)
-                       : (vectors == 1 ? 8 : vectors == 2 ? 6 : 4);
+enum { WIDEST = 4 };                  // vectors of a tile
+constexpr int rows_of(int vectors) {  // so that its sums fill 24 of 32 registers; a single vector has no more rows
+    return vectors == 1 ? 16 : 24 / vectors;
 }
 
 // A factor whose element (row, k) is at p[row * row_step + k * k_step].
@@ -71,7 +71,7 @@ static void panels(int n, Factor a, int64 rows, const S* b, int64 ldb, int64 dep
     if (n == 1) panel<1>(a, rows, b, ldb, depth, c, ldc, edge, more);
     else if (n == 2) panel<2>(a, rows, b, ldb, depth, c, ldc, edge, more);
     else if (n == 3) panel<3>(a, rows, b, ldb, depth, c, ldc, edge, more);
-    else panel<WIDEST>(a, rows, b, ldb, depth, c, ldc, edge, more);
+    else panel<4>(a, rows, b, ldb, depth, c, ldc, edge, more);
 }
 
 // c = a b, the rows of b and c without gaps. `room` holds DEPTH vectors: what is left of b beside whole vectors.
@@ -217,4 +217,5 @@ extern "C" int product(const minigrad::PyTuple* args, int threads) {
     return failed;
 }
 
+extern "C" int vector_bytes() { return BYTES; }
 extern "C" void know(const void* type) { minigrad::ndarray_type = type; }

@@ -1,7 +1,7 @@
-"""Products of matrices on the compiled machine (products.h), where they are too small for BLAS to do them well.
+"""Products of matrices that are too small for BLAS to do them well (products.h), on the compiled machine.
 
-BLAS serves for what is left: other types, vectors, large matrices, a computer without a compiler. Measured
-against it in benchmarks/NOTES.md.
+BLAS serves for what is left: other types, vectors, large matrices, a computer without a compiler or without
+vectors of 512 bits. Measured against it in benchmarks/NOTES.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _found: dict[np.dtype, Callable | None] = {}  # of the compiled machine
 def _look(dtype: np.dtype) -> Callable | None:
     """The function of products.h for this type, if it can be had."""
     library = host.library("products", dtype)
-    if library is None or not layout_known():
+    if library is None or library.vector_bytes() < 64 or not layout_known():
         function = None
     else:
         library.know.argtypes = [ctypes.c_void_p]
