@@ -14,6 +14,7 @@ from .adamax import Adamax
 from .adan import Adan
 from .ademamix import AdEMAMix
 from .asgd import ASGD
+from .conjugate_gradient import NonlinearCG, conjugate_gradient
 from .derivative_free import CMAES, BayesianOptimization, EvolutionStrategy, SimulatedAnnealing, tune
 from .flow import GradientFlow, NesterovFlow
 from .groups import param_groups
@@ -72,6 +73,7 @@ __all__ = [
     "NAG",
     "NAdam",
     "NesterovFlow",
+    "NonlinearCG",
     "Optimizer",
     "PerturbedGD",
     "Prodigy",
@@ -88,6 +90,7 @@ __all__ = [
     "SimulatedAnnealing",
     "SophiaG",
     "SophiaH",
+    "conjugate_gradient",
     "lr_scheduler",
     "param_groups",
     "sample_labels",

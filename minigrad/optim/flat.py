@@ -272,6 +272,17 @@ class WholeVector(Optimizer):
             g = objective.flat.gradient()
         return f, g
 
+    def settled(
+        self, objective: Objective, group: dict[str, Any], g: Array, moved: float, change: float
+    ) -> bool:
+        """Is this step done: no evaluations left, no gradient, or neither parameters nor loss moved?"""
+        return (
+            objective.evaluations >= group["max_eval"]
+            or largest(g) <= group["tolerance_grad"]
+            or moved <= group["tolerance_change"]
+            or abs(change) < group["tolerance_change"]
+        )
+
     def group(self, given: dict[str, Any]) -> dict[str, Any]:
         if self.param_groups:
             raise ValueError(

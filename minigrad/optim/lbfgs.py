@@ -143,13 +143,8 @@ class LBFGS(WholeVector):
                 f, g = found.point.f, found.point.held
                 x = x + times(t, d)
                 flat.write(x)
-            if (
-                k + 1 == group["max_iter"]
-                or objective.evaluations >= group["max_eval"]
-                or largest(g) <= group["tolerance_grad"]
-                or t * largest(d) <= tolerance
-                or abs(f - before) < tolerance
-            ):
+            last = k + 1 == group["max_iter"]
+            if last or self.settled(objective, group, g, t * largest(d), f - before):
                 break
         memory["func_evals"] = taken + objective.evaluations
 
