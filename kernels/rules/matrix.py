@@ -74,9 +74,9 @@ SHAMPOO_GRAFT = Elementwise(
 """,
 )
 
-# b <- momentum b + (1 - momentum) g,  update = from_buffer b + from_gradient g                            [Jordan 2024]
-#     Nesterov: from_buffer = momentum, from_gradient = 1 - momentum; else update = b. Newton-Schulz divides by the norm,
-#     so only the ratio of the two counts.
+# b <- momentum b + (1 - momentum) g,  update = from_buffer b + from_gradient g              [Jordan 2024]
+#     Nesterov: from_buffer = momentum, from_gradient = 1 - momentum; else update = b. Newton-Schulz divides
+#     by the norm, so only the ratio of the two counts.
 MUON = Elementwise(
     "muon",
     "S g",

@@ -148,28 +148,29 @@ class SOAP(MatrixRule):
         if run.start == run.stop:
             return
         arena, values = run.arena, run.piece(run.arena.array)
+        params = [p for p in run.params if p.array.size]
         kind, room = compute_kind(arena), (run.stop - run.start,)
         update = empty(room, kind, arena.device)
         call(MATRIX_GRADIENT, flags, scalars, run.piece(arena.gradient), values, update)
         if not scalars["first"]:
             m, v = self.slot(run, "exp_avg"), self.slot(run, "exp_avg_sq")
             projected = update.copy()  # the pads stay zero
-            for p in run.params:
+            for p in params:
                 self.turn(p, group, cut(projected, p.offset - run.start, self.view(p, group)), True)
             call(TEXT, (), scalars, update, projected, m, v)
             projected[...] = m
-            for p in run.params:
+            for p in params:
                 self.turn(p, group, cut(projected, p.offset - run.start, self.view(p, group)), True)
             call(SOAP_DIRECTION, (), scalars, v, projected)
-            for p in run.params:
+            for p in params:
                 d = cut(projected, p.offset - run.start, self.view(p, group))
                 self.turn(p, group, d, False)
-                if group["normalize_grads"] and d.size:
+                if group["normalize_grads"]:
                     normalize(d)
             call(MATRIX_STEP, (), scalars, projected, values)
         token = hush(SILENT)
         try:
-            for p in run.params:
+            for p in params:
                 self.learn(p, group, cut(update, p.offset - run.start, self.view(p, group)), scalars)
         finally:
             unhush(token)
