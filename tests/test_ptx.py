@@ -126,6 +126,12 @@ def memory(made):
         (rules.RMSPROP, ("centered",), 4, 3),
         (rules.RMSPROP, ("centered", "eps_in_sqrt", "momentum"), 5, 4),
         (rules.LAMB, (), 3, 2),
+        (rules.MATRIX_GRADIENT, ("decay",), 2, 1),
+        (rules.MATRIX_STEP, ("momentum",), 3, 2),
+        (rules.SHAMPOO_GRAFT, ("adam",), 3, 3),
+        (rules.MUON, ("nesterov",), 2, 2),
+        (rules.SOAP, (), 4, 2),
+        (rules.SOAP_DIRECTION, (), 2, 1),
         (rules.LOOKAHEAD, (), 2, 2),
         (rules.SAM, ("adaptive",), 3, 1),  # the norm is raw
         (rules.LION, (), 3, 2),

@@ -129,7 +129,7 @@ class Muon(MatrixRule):
         betas: tuple[float, float] = (0.9, 0.999),
         adamw_eps: float = 1e-8,
     ):
-        options = dict(lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov)
+        options: dict[str, Any] = dict(lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov)
         options |= dict(ns_coefficients=ns_coefficients, eps=eps, ns_steps=ns_steps)
         options |= dict(adjust_lr_fn=adjust_lr_fn, filters=filters, bias_correction=bias_correction)
         options |= dict(eps_added=eps_added, adamw=adamw, betas=betas, adamw_eps=adamw_eps)

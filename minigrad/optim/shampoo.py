@@ -121,7 +121,7 @@ class Shampoo(MatrixRule):
         decoupled: bool = True,
         maximize: bool = False,
     ):
-        options = dict(lr=lr, momentum=momentum, weight_decay=weight_decay, eps=eps)
+        options: dict[str, Any] = dict(lr=lr, momentum=momentum, weight_decay=weight_decay, eps=eps)
         options |= dict(refresh_period=refresh_period, beta=beta, block_size=block_size)
         options |= dict(grafting=grafting, betas=betas, grafting_eps=grafting_eps, as_matrix=as_matrix)
         super().__init__(params, options | dict(double=double, decoupled=decoupled, maximize=maximize))

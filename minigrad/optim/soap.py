@@ -80,7 +80,9 @@ class SOAP(MatrixRule):
         as_matrix: bool = False,
         maximize: bool = False,
     ):
-        options = dict(lr=lr, betas=betas, shampoo_beta=shampoo_beta, eps=eps, weight_decay=weight_decay)
+        options: dict[str, Any] = dict(
+            lr=lr, betas=betas, shampoo_beta=shampoo_beta, eps=eps, weight_decay=weight_decay
+        )
         options |= dict(precondition_frequency=precondition_frequency)
         options |= dict(max_precondition_dim=max_precondition_dim, merge_dims=merge_dims)
         options |= dict(precondition_1d=precondition_1d, normalize_grads=normalize_grads)
