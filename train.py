@@ -27,6 +27,7 @@ from minigrad import amp, data, nn, optim, training
 from minigrad.data import DataLoader, TensorDataset, TextWindows
 from minigrad.nn import functional as F
 from minigrad.optim import schedule as schedules
+from minigrad.optim.flat import WholeVector
 from minigrad.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from models import GPT, MLP, GPTConfig, ResNet9, SmallCNN
 from models.configuration import Config, runs
@@ -144,6 +145,8 @@ def grouped(model: nn.Module, c: Config) -> list[dict[str, Any]]:
         groups = last.split(model) if decay is None else last.split(model, decay)
         return [group | dict(params=[p for _, p in group["params"]]) for group in groups]
     trained = [p for p in model.parameters() if p.requires_grad]
+    if issubclass(last, WholeVector):  # L-BFGS and its like see one vector
+        return [dict(params=trained, weight_decay=decay)]
     matrices, rest = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
     groups = [dict(params=matrices, weight_decay=c.weight_decay), dict(params=rest, weight_decay=0.0)]
     return [g for g in groups if g["params"]]
@@ -227,12 +230,17 @@ class Run:
             model=c.model, data=c.data, config=dataclasses.asdict(c), **self.task.about(self.model)
         )
 
-        if hasattr(self.optimizer, "sampled_loss"):  # Sophia-G: labels that the model itself draws
+        if hasattr(self.optimizer, "sampled_loss"):  # Sophia-G, K-FAC: labels that the model itself draws
             self.optimizer.sampled_loss = self.sampled_loss
+        if hasattr(self.optimizer, "outputs"):  # natural gradient: the model's distribution
+            self.optimizer.outputs = self.outputs
 
     def sampled_loss(self) -> mg.Tensor:
         logits = self.task.logits(self.model, self.window[0])
         return F.cross_entropy(logits, optim.sample_labels(logits))
+
+    def outputs(self) -> tuple[mg.Tensor, mg.Tensor]:
+        return self.task.logits(self.model, self.window[0]), self.window[0][1]
 
     def loss(self, batch: Any, reduction: str = "mean") -> mg.Tensor:
         dtype = getattr(mg, self.c.amp or "float16")

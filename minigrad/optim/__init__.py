@@ -28,6 +28,7 @@ from .lookahead import Lookahead
 from .mirror import ExponentiatedGradient, MirrorDescent
 from .muon import Muon
 from .nadam import NAdam
+from .natural import NaturalGradient
 from .nesterov import NAG
 from .noise import GradientNoise, PerturbedGD
 from .optimizer import Optimizer
@@ -74,6 +75,7 @@ __all__ = [
     "NAdam",
     "NesterovFlow",
     "NonlinearCG",
+    "NaturalGradient",
     "Optimizer",
     "PerturbedGD",
     "Prodigy",

@@ -108,7 +108,7 @@ class KFAC(MatrixRule):
         params: Any,
         lr: float | Tensor = 1e-2,
         momentum: float = 0.9,
-        damping: float = 1e-3,
+        damping: float = 1e-2,
         weight_decay: float = 0.0,
         *,
         fisher: str = "sampled",
