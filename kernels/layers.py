@@ -26,6 +26,9 @@ BIAS_RELU_BACKWARD = Rows(
 # gb = the sum of g over the rows
 BIAS_GRAD = Rows("bias_grad", "S g", "col S gb", "gb = sum(T(g));", axis=0)
 
+# y = 1 in the column that index names, else 0
+ONE_HOT = Rows("one_hot", "row I index", "S y", "y = j == index ? T(1) : T(0);")
+
 # y = the sum of x^2 along the row
 SUM_SQUARES = Rows("sum_squares", "S x", "row T y", "y = sum(T(x) * T(x));")
 

@@ -32,6 +32,32 @@ LAYER_NORM = Rows(
 """,
 )
 
+# total = x + r, and y its layer norm
+RESIDUAL_LAYER_NORM = Rows(
+    "residual_layer_norm",
+    "S x, S r, col S w, col S b",
+    "S total, S y, row T mean, row T rstd",
+    scalars="eps",
+    flags="weighted shifted",
+    body="""
+    T z = T(x) + T(r);
+    T m = sum(z) / T(n);
+    T d = z - m;
+    T k = T(1) / sqrt(sum(d * d) / T(n) + eps);
+    T v = d * k;
+    #if weighted
+    v = v * T(w);
+    #endif
+    #if shifted
+    v = v + T(b);
+    #endif
+    total = z;
+    y = v;
+    mean = m;
+    rstd = k;
+""",
+)
+
 # gx = rstd (d - mean(d) - u mean(d u)),  d = g w,  u = (x - mean) rstd
 LAYER_NORM_BACKWARD = Rows(
     "layer_norm_backward",

@@ -99,10 +99,27 @@ class Block(nn.Module):
         self.down = nn.Linear(4 * c.width, c.width, bias=c.bias)
         self.rate = c.dropout
 
-    def forward(self, x: Tensor, angles: Any = None, cache: dict[str, Tensor] | None = None) -> Tensor:
-        x = F.dropout_add(self.attention(self.norm1(x), angles, cache), x, self.rate, self.training)
-        h = F.linear(self.norm2(x), self.up.weight, self.up.bias, activation="gelu_tanh")  # (B, T, 4 d)
-        return F.dropout_add(self.down(h), x, self.rate, self.training)
+    def forward(
+        self,
+        x: Tensor,
+        more: Tensor | None = None,
+        angles: Any = None,
+        cache: dict[str, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The residual stream (B, T, d) and what is still to be added to it -> the same after this block."""
+        x, h = self.joined(more, x, self.norm1)
+        x, h = self.joined(self.attention(h, angles, cache), x, self.norm2)
+        h = F.linear(h, self.up.weight, self.up.bias, activation="gelu_tanh")  # (B, T, 4 d)
+        return x, self.down(h)
+
+    def joined(self, more: Tensor | None, x: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor]:
+        """x + dropout(more), and the norm of that: one launch without dropout."""
+        if more is None:
+            return x, norm(x)
+        if not (self.rate and self.training) and more.dtype is x.dtype:
+            return norm(more, x)
+        x = F.dropout_add(more, x, self.rate, self.training)
+        return x, norm(x)
 
 
 class GPT(nn.Module):
@@ -113,6 +130,9 @@ class GPT(nn.Module):
         self.config = c = config
         self.tokens = nn.Embedding(c.vocab, c.width)
         self.positions = None if c.rotary else nn.Embedding(c.context, c.width)
+        self.register_buffer(
+            "places", mg.arange(c.context), persistent=False
+        )  # made once, on the model's device
         self.dropout = nn.Dropout(c.dropout)
         self.blocks = nn.ModuleList([Block(c) for _ in range(c.layers)])
         self.norm = nn.LayerNorm(c.width, bias=c.bias)
@@ -132,15 +152,15 @@ class GPT(nn.Module):
         if past + T > c.context:
             raise ValueError(f"GPT: {past + T} tokens, the context is {c.context}; crop the input")
         x, angles = self.tokens(indices), None  # (B, T, d)
-        places = mg.arange(past, past + T, device=x.device)
         if self.positions is not None:
-            x = x + self.positions(places)
+            x = x + self.positions(self.places[past : past + T])
         else:
-            angles = self.angles(places, x.dtype)
-        x = self.dropout(x)
+            angles = self.angles(self.places[past : past + T], x.dtype)
+        x, more, block = self.dropout(x), None, None
         for k, block in enumerate(self.blocks):
-            x = block(x, angles, None if cache is None else cache[k])
-        return self.head(self.norm(x))  # (B, T, vocab)
+            x, more = block(x, more, angles, None if cache is None else cache[k])
+        x = self.norm(x) if block is None else block.joined(more, x, self.norm)[1]
+        return self.head(x)  # (B, T, vocab)
 
     def angles(self, places: Tensor, dtype: Any) -> tuple[Tensor, Tensor]:
         """cos and sin of the rotary angles, each (T, hs/2): place times 10000^(-2k/hs)."""

@@ -155,8 +155,13 @@ class Handle:
         self.check("cublasCreate_v2", lib.cublasCreate_v2(byref(handle)))
         self.handle = handle
         major = int(str(cupy.cuda.Device().compute_capability)[:-1])
-        self.workspace = cupy.empty(WORKSPACE.get(major, OTHER_WORKSPACE), np.uint8)
+        with self.lasting():
+            self.workspace = cupy.empty(WORKSPACE.get(major, OTHER_WORKSPACE), np.uint8)
         self.pointers: dict[tuple, Any] = {}
+
+    def lasting(self) -> Any:
+        """A context for what outlives a step: not from the memory of a graph that is warming up."""
+        return self.cupy.cuda.using_allocator(self.cupy.get_default_memory_pool().malloc)
 
     def check(self, function: str, status: int, detail: str = "") -> None:
         if status:
@@ -184,7 +189,8 @@ class Handle:
             if len(self.pointers) >= POINTERS:
                 self.cupy.cuda.get_current_stream().synchronize()  # products may still read them
                 self.pointers.clear()
-            held = self.pointers[key] = self.cupy.asarray(table_of(key))
+            with self.lasting():
+                held = self.pointers[key] = self.cupy.asarray(table_of(key))
         return held.data.ptr
 
 

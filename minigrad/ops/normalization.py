@@ -20,6 +20,7 @@ from kernels.norms import (
     LAYER_NORM,
     LAYER_NORM_BACKWARD,
     LAYER_NORM_PARAMETERS,
+    RESIDUAL_LAYER_NORM,
     RMS_NORM,
     RMS_NORM_BACKWARD,
     RMS_NORM_WEIGHT,
@@ -74,8 +75,7 @@ def _layer_norm(x, w, b, eps):
     return _affine(d * rsqrt(mean(d * d, (x.array.ndim - 1,), True) + eps), w, b)
 
 
-@layer_norm.joint_vjp
-def _(g, needed, aux, x, w, b, eps):
+def _layer_norm_gradient(g, needed, aux, x, w, b, eps):
     if mode.enabled:
         return gradients(_layer_norm, g, needed, x, w, b, eps)
     gx = gw = gb = None
@@ -86,6 +86,40 @@ def _(g, needed, aux, x, w, b, eps):
         gw, gb = LAYER_NORM_PARAMETERS(g, x, *aux, _place(needed[1]), _place(needed[2]))
         gw, gb = _wrapped(gw, needed[1]), _wrapped(gb, needed[2])
     return gx, gw, gb, None
+
+
+@layer_norm.joint_vjp
+def _(g, needed, aux, x, w, b, eps):
+    return _layer_norm_gradient(g, needed, aux, x, w, b, eps)
+
+
+def residual_layer_norm(x, r, w, b, eps):
+    """(x + r, its layer norm), as Tensors: one launch; its gradients are those of the two apart"""
+    arrays = [_array(t) for t in (x, r, w, b)]
+    scalars = constants(RESIDUAL_LAYER_NORM, arrays[0], (eps,))
+    total, y, m, k = RESIDUAL_LAYER_NORM(*arrays, scalars=scalars, flags=_flags(w, b))
+    z = sum_made(x, r, total)
+    return z, layer_norm_made(z, w, b, eps, y, (m, k))
+
+
+@op
+def sum_made(x, r, total):
+    """x + r, which is there already"""
+    return total
+
+
+sum_made.vjp(x=lambda g: g, r=lambda g: g)
+
+
+@op(aux=True)
+def layer_norm_made(x, w, b, eps, made, held):
+    """layer_norm, which is there already with what its gradient needs"""
+    return made, held
+
+
+@layer_norm_made.joint_vjp
+def _(g, needed, aux, x, w, b, eps):
+    return *_layer_norm_gradient(g, needed, aux, x, w, b, eps), None, None
 
 
 @op(aux=True)

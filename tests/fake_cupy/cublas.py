@@ -27,11 +27,13 @@ class Refused(Exception):
     """What cuBLAS answers by a status."""
 
 
-def view(address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def view(
+    address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype, replayed: bool = False
+) -> np.ndarray:
     """The device's memory as an array; strides in elements."""
     extent = sum((n - 1) * s for n, s in zip(shape, strides)) + 1
     nbytes = extent * dtype.itemsize
-    if not inside(address, nbytes):
+    if not inside(address, nbytes, replayed):
         raise Refused(f"{nbytes} bytes at {address:#x} are not in one array's memory")
     raw = (ctypes.c_char * nbytes).from_address(address)
     return np.ndarray(shape, dtype, raw, 0, [s * dtype.itemsize for s in strides])
@@ -140,10 +142,13 @@ class FakeCublas:
         numbers = self._numbers(dtype, alpha, beta)
         places = self._shapes(ta, tb, m, n, k, lda, ldb, ldc)
         tables = [view(x, (count,), (1,), np.dtype("i8")) for x in (a, b, c)]
+        captured = current().capture is not None
 
         def run() -> None:  # the addresses are read when it runs, also at a replay
             for addresses in zip(*tables):
-                arrays = [view(int(x), (r, w), (1, ld), dtype) for x, (r, w, ld) in zip(addresses, places)]
+                arrays = [
+                    view(int(x), (r, w), (1, ld), dtype, captured) for x, (r, w, ld) in zip(addresses, places)
+                ]
                 multiply(*arrays, ta, tb, *numbers)
 
         current().execute("matmul", run, (), {}, True, deferred=True)

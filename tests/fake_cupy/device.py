@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -61,6 +62,7 @@ class Counts:
 
 
 _live: dict[int, int] = {}  # address -> bytes of all memory that some array holds
+_pooled: WeakValueDictionary[int, np.ndarray] = WeakValueDictionary()  # and of all that some pool has
 
 
 class Block:
@@ -76,6 +78,7 @@ class Block:
         self.pool, self.memory, self.size = pool, memory, memory.size
         self.address: int = memory.__array_interface__["data"][0]
         _live[self.address] = self.size
+        _pooled[self.address] = memory
 
     def __del__(self, live: dict[int, int] = _live) -> None:  # also when the interpreter ends
         live.pop(self.address, None)
@@ -91,9 +94,10 @@ class Block:
         return placed
 
 
-def inside(address: int, nbytes: int) -> bool:
-    """Whether these bytes lie in one living allocation."""
-    return any(a <= address and address + nbytes <= a + size for a, size in _live.items())
+def inside(address: int, nbytes: int, replayed: bool = False) -> bool:
+    """Whether these bytes lie in the memory of one array; of a replayed graph, in that of some pool."""
+    sizes = {a: memory.size for a, memory in list(_pooled.items())} if replayed else _live
+    return any(a <= address and address + nbytes <= a + size for a, size in sizes.items())
 
 
 class Device(Counts):

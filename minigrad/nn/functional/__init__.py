@@ -55,7 +55,7 @@ from .margin import (
     pairwise_distance,
     triplet_margin_loss,
 )
-from .norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
+from .norm import batch_norm, group_norm, instance_norm, layer_norm, residual_layer_norm, rms_norm
 from .pad import interpolate, pad
 from .pool import (
     adaptive_avg_pool1d,
