@@ -11,7 +11,8 @@ from test_rules import MACHINES, close, feed, flat, gradients, ours, placed, sta
 from transcriptions.matrix import MATRIX
 
 import minigrad as mg
-from minigrad import nn, optim
+import train
+from minigrad import checkpoint, nn, optim
 from minigrad.optim.matrix import matrix_view, merged
 
 SQUARE = (
@@ -162,17 +163,17 @@ def test_moving_to_another_type_takes_the_matrices_along(case):
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "launches"),
+    ("name", "options"),
     [
-        ("Muon", {}, None),
-        ("Muon", dict(filters=True, nesterov=False), None),
-        ("Shampoo", dict(refresh_period=4), None),
-        ("Shampoo", dict(refresh_period=4, grafting="adam", momentum=0.9, block_size=3, beta=0.9), None),
-        ("SOAP", dict(precondition_frequency=4), None),
-        ("SOAP", dict(precondition_frequency=4, normalize_grads=True, merge_dims=True), None),
+        ("Muon", {}),
+        ("Muon", dict(filters=True, nesterov=False)),
+        ("Shampoo", dict(refresh_period=4)),
+        ("Shampoo", dict(refresh_period=4, grafting="adam", momentum=0.9, block_size=3, beta=0.9)),
+        ("SOAP", dict(precondition_frequency=4)),
+        ("SOAP", dict(precondition_frequency=4, normalize_grads=True, merge_dims=True)),
     ],
 )
-def test_a_device_gives_the_bits_of_the_host_and_is_never_read(name, options, launches):
+def test_a_device_gives_what_the_host_gives_and_is_never_read(name, options):
     """Also not at a refresh: the decompositions stay where they are."""
     rng = np.random.default_rng(0)
     filters = [(4, 2, 3)] * bool(options.get("filters", name != "Muon"))
@@ -193,6 +194,32 @@ def test_a_device_gives_the_bits_of_the_host_and_is_never_read(name, options, la
             assert bool(decompositions) == (name != "Muon" and t in (0, 4)), (t, counts.launches)
         for p, q in zip(params, host, strict=True):
             np.testing.assert_allclose(p.cpu().array, q.array, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "launches"),
+    [
+        ("Muon", [(4, 4)], 2 + 51 + 1),
+        ("Muon", [(4, 4)] * 7, 2 + 51 + 7),  # one more for a matrix of a shape that is there
+        ("Muon", [(4, 3), (3, 4)], 2 + 52 + 51 + 2),  # a tall one is laid down
+        ("Shampoo", [(4, 4)], 2 + 7),
+        ("SOAP", [(4, 4)], 4 + 19),
+    ],
+)
+def test_launches_of_a_step_between_refreshes_are_pinned(name, shapes, launches):
+    with fake_cupy.installed() as device:
+        params = [nn.Parameter(mg.ones(*s, device="cuda")) for s in shapes]
+        periods = dict(Shampoo=dict(refresh_period=9), SOAP=dict(precondition_frequency=9), Muon={})
+        optimizer = optim.zoo[name].make(params, **periods[name])
+        for _ in range(3):
+            for p in params:
+                p.grad = mg.ones(*p.shape, device="cuda")
+            optimizer.step()
+        for p in params:
+            p.grad = p.slot
+        with device.counting() as counts:
+            optimizer.step()
+        assert sum(counts.launches.values()) == launches, counts.launches
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -237,3 +264,40 @@ def test_filters_are_rows_of_one_output_each(name):
     feed(filters, optim.zoo[name].make(filters, **options), [[g] for g in grads], "float64")
     feed(matrix, optim.zoo[name].make(matrix), [[g.reshape(4, 6)] for g in grads], "float64")
     assert filters[0].array.tobytes() == matrix[0].array.tobytes()
+
+
+# ----------------------------------------------------------------------------------------------- the main job
+
+
+def trained(folder, *options):
+    (score,) = train.main(["--device", "cpu", "--model", "mlp", "--out", str(folder), *options])
+    return score
+
+
+def weights(folder):
+    state, _ = checkpoint.load(next(folder.glob("*/best.safetensors")))
+    return {k: v.array.tobytes() for k, v in state.items()}
+
+
+@pytest.mark.parametrize("name", ["muon", "shampoo", "soap"])
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits_and_reads_digits(tmp_path, name):
+    options = ("--optimizer", name, "--seed", "1")
+    score = trained(tmp_path / "whole", *options, "--epochs", "8")
+    trained(tmp_path / "parts", *options, "--epochs", "3")
+    assert trained(tmp_path / "parts", *options, "--epochs", "8", "--resume") == score > 0.88
+    assert weights(tmp_path / "whole") == weights(tmp_path / "parts")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["muon", "shampoo", "soap"])
+def test_the_mlp_reads_at_least_91_5_percent_of_unseen_writers_digits(tmp_path, name):
+    assert trained(tmp_path, "--optimizer", name) >= 0.915
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["muon", "shampoo", "soap"])
+def test_the_cnn_knows_at_least_84_percent_of_the_clothes(tmp_path, name):
+    (score,) = train.main(
+        ["--device", "cpu", "--model", "cnn", "--out", str(tmp_path), "--optimizer", name, "--epochs", "20"]
+    )
+    assert score >= 0.84

@@ -61,6 +61,9 @@ class Shampoo(MatrixRule):
     refresh_period  every so many steps, from the first on, the roots are computed; between them the sums grow
                     and the old roots serve. (pytorch_optimizer's first roots, after as many steps, are zero
                     until then: it stands still)
+                    Roots of the first gradients, which leave directions empty, magnify by eps^(-1/2) what
+                    later ones bring there: with a period take grafting, or a larger eps (the MLP on digits,
+                    lr 0.1, period 10: 10 % right; with eps 1e-3 92 %, with grafting="sgd" 94 %)
     beta            S <- beta S + (1 - beta) (G G^T + eps 1), as Anil et al.; 1 is the paper's sum
     block_size      dimensions above it are cut, and every block is a tensor of its own [Anil et al., 3.4];
                     None: never
@@ -90,7 +93,7 @@ class Shampoo(MatrixRule):
         r" \theta \leftarrow \theta - \eta\, L^{-1/4} G R^{-1/4}",
         oracles=("pytorch_optimizer",),
         kind="matrix",
-        launches="2, and 3 a dimension of each block; at a refresh 5 more",
+        launches="2, and 3 to 5 a dimension of each block; at a refresh 10 more",
         proof="tests/test_shampoo.py",
         texts=(MATRIX_GRADIENT, SHAMPOO_GRAFT, MATRIX_STEP),
         presets={

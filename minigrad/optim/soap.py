@@ -56,7 +56,7 @@ class SOAP(MatrixRule):
         r" \quad v \leftarrow \beta_2 v + (1 - \beta_2)\,(Q_L^\top g\, Q_R)^2",
         oracles=("pytorch_optimizer",),
         kind="matrix",
-        launches="4, and 9 a dimension of each tensor; at a refresh 8 more",
+        launches="4, and 9 to 11 a dimension of each tensor; at a refresh 10 more",
         proof="tests/test_soap.py",
         texts=(MATRIX_GRADIENT, TEXT, SOAP_DIRECTION, MATRIX_STEP),
         presets={"paper": {}, "pytorch_optimizer": {}},
