@@ -1,17 +1,24 @@
-"""How long a training step takes, beside PyTorch, in one process and in alternating blocks.
+"""How long a training step takes beside PyTorch, JAX and NumPy by hand: one process, alternating blocks.
 
-    python benchmarks/step.py --against torch            all workloads, one thread
-    python benchmarks/step.py --workloads w1-32 w5 --threads 2 --json out.json
+    python benchmarks/step.py                                 all workloads, one thread
+    python benchmarks/step.py --workloads w1-32 w5 --threads 2 --save step
+    python benchmarks/step.py --memory                        peak memory, each in a process of its own
 
-Workloads (float32):
-    w1-32, w1-128   MLP 784-256-128-10, cross-entropy, AdamW, batch 32 or 128: a whole step
+Workloads (float32; shared by all contestants: data, initial weights, and what a step is):
+    w1-32, w1-128   MLP 784-256-128-10, cross-entropy, AdamW, batch 32 or 128
+    w2              CNN 1x28x28: conv3(32)-relu-conv3(64)-relu-maxpool2-conv3(64, stride 2)-relu-linear(10),
+                    padding 1, batch 64, SGD with Nesterov's momentum 0.9
+    w3              GPT: 65 tokens, context 64, width 128, 4 heads, 4 layers, GELU(tanh), pre-LayerNorm,
+                    learned positions, biases, untied, batch 16, AdamW
     w5              1,000 adds and multiplies on 16 elements, forward and backward: the cost of recording
     adamw-197       AdamW alone on 197 tensors of 1.29M parameters in all
     adamw-10m       AdamW alone on one tensor of 10M parameters
 
 Before any time counts, the losses of the first five steps must agree to 1e-4. Then each contestant runs a
-block of steps in turn, nine times; what is printed is the median block, and the median of the ratios block by
-block.
+block of steps in turn, nine times after one that warms up; printed are the median blocks, and the median of
+the ratios block by block. "products" is what the step's products of matrices take alone, ours beside torch's.
+
+OpenBLAS follows OPENBLAS_CORETYPE, which the environment may set: the head of the table says which form runs.
 """
 
 from __future__ import annotations
@@ -21,192 +28,199 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
-import time
-from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-arguments = argparse.ArgumentParser(
-    description="Time of a training step beside PyTorch's.", allow_abbrev=False
-)
+from race import Step, medians, race, ratios, threads
+
+arguments = argparse.ArgumentParser(description="Time of a training step.", allow_abbrev=False)
 arguments.add_argument("--against", choices=["torch", "nothing"], default="torch", help="whom to run beside")
-arguments.add_argument(
-    "--workloads", nargs="+", metavar="W", help="which of: w1-32 w1-128 w5 adamw-197 adamw-10m"
-)
-arguments.add_argument("--threads", type=int, default=1, metavar="N", help="threads of both (default: 1)")
+arguments.add_argument("--workloads", nargs="+", metavar="W", help="names as above (default: all)")
+arguments.add_argument("--contestants", nargs="+", metavar="C", help="names of columns (default: all)")
+arguments.add_argument("--threads", type=int, default=1, metavar="N", help="threads of all (default: 1)")
 arguments.add_argument("--blocks", type=int, default=9, metavar="N", help="alternating blocks (default: 9)")
-arguments.add_argument("--json", metavar="FILE", help="write the figures there too")
+arguments.add_argument("--memory", action="store_true", help="peak memory of each instead of its time")
+arguments.add_argument("--save", metavar="NAME", help="write results/NAME.json, NAME.md and NAME.png")
+arguments.add_argument("--json", metavar="FILE", help="write the figures there")
 options = arguments.parse_args() if __name__ == "__main__" else arguments.parse_args([])
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = str(options.threads)  # read once, when the libraries are loaded
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+threads(options.threads)
+if options.threads == 1:
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
 import numpy as np
+from steps import WORKLOADS, Workload
 
 import kernels
-import minigrad as mg
-from minigrad.nn import functional as F
-from models import MLP
 
-Step = Callable[[], Any]  # one step; returns the loss, unread
-SIZES = [784, 256, 128, 10]
-
-
-def mlp_weights() -> list[np.ndarray]:
-    rng = np.random.default_rng(0)
-    shapes = [s for i, o in pairwise(SIZES) for s in ((o, i), (o,))]
-    return [(rng.uniform(-1, 1, s) / np.sqrt(s[-1])).astype(np.float32) for s in shapes]
-
-
-def mlp_data(batch: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(1)
-    return rng.standard_normal((batch, 784), np.float32), rng.integers(0, 10, batch)
-
-
-def w1(batch: int) -> dict[str, Step]:
-    """The MLP's step: minigrad, and PyTorch eager with its plain and its fused optimizer."""
-
-    def ours() -> Step:
-        model = MLP(SIZES)
-        for p, w in zip(model.parameters(), mlp_weights(), strict=True):
-            p.data = mg.tensor(w)
-        optimizer = mg.optim.AdamW(model.parameters())
-        x, y = (mg.tensor(a) for a in mlp_data(batch))
-
-        def step() -> Any:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(x), y)
-            loss.backward()
-            optimizer.step()
-            return loss
-
-        return step
-
-    def theirs(fused: bool) -> Step:
-        import torch
-
-        layers: list[Any] = []
-        for i, o in pairwise(SIZES):
-            layers += [torch.nn.Linear(i, o), torch.nn.ReLU()]
-        model = torch.nn.Sequential(*layers[:-1])
-        with torch.no_grad():
-            for p, w in zip(model.parameters(), mlp_weights(), strict=True):
-                p.copy_(torch.from_numpy(w))
-        optimizer = torch.optim.AdamW(model.parameters(), fused=fused or None)
-        x, y = (torch.from_numpy(a) for a in mlp_data(batch))
-
-        def step() -> Any:
-            optimizer.zero_grad()
-            loss = torch.nn.functional.cross_entropy(model(x), y)
-            loss.backward()
-            optimizer.step()
-            return loss
-
-        return step
-
-    return {
-        "minigrad": ours(),
-        **peers({"torch, fused": lambda: theirs(True), "torch": lambda: theirs(False)}),
-    }
-
-
-def w5() -> dict[str, Step]:
-    """1,000 tiny operations, forward and backward: y <- y b, y <- y + x. The same lines for both."""
-
-    def chain(lib: Any) -> Step:
-        x = lib.ones(16, requires_grad=True)
-        b = lib.full((16,), 0.99)
-
-        def step() -> Any:
-            x.grad = None
-            y = x
-            for _ in range(500):
-                y = y * b
-                y = y + x
-            loss = y.sum()
-            loss.backward()
-            return loss
-
-        return step
-
-    return {"minigrad": chain(mg), **peers({"torch": lambda: chain(torch_module())})}
-
-
-def adamw(shapes: list[tuple[int, ...]]) -> dict[str, Step]:
-    """The optimizer alone: AdamW on parameters of these shapes."""
-    rng = np.random.default_rng(2)
-    values = [rng.standard_normal(s, np.float32) for s in shapes]
-    grads = [rng.standard_normal(s, np.float32) for s in shapes]
-
-    def stepper(lib: Any, **fused: Any) -> Step:
-        params = [lib.from_numpy(v.copy()).requires_grad_() for v in values]
-        optimizer = lib.optim.AdamW(params, **fused)
-        for p, g in zip(params, grads, strict=True):  # gradients as backward leaves them
-            (p * lib.from_numpy(g)).sum().backward()
-
-        def step() -> Any:
-            optimizer.step()
-            return params[0].detach().reshape(-1)[0]
-
-        return step
-
-    return {"minigrad": stepper(mg), **peers({"torch, fused": lambda: stepper(torch_module(), fused=True)})}
-
-
-def torch_module() -> Any:
-    import torch
-
-    return torch
-
-
-def peers(makers: dict[str, Callable[[], Step]]) -> dict[str, Step]:
-    return {} if options.against == "nothing" else {name: make() for name, make in makers.items()}
-
-
-def small_tensors() -> list[tuple[int, ...]]:
-    """197 shapes, biases among them, of 1.29M elements in all."""
-    rng = np.random.default_rng(3)
-    return [(int(n), 128) if k % 2 else (int(n),) for k, n in enumerate(rng.integers(60, 145, 197))]
-
-
-WORKLOADS: dict[str, tuple[Callable[[], dict[str, Step]], int]] = {  # and the steps of a block
-    "w1-32": (lambda: w1(32), 200),
-    "w1-128": (lambda: w1(128), 100),
-    "w5": (w5, 20),
-    "adamw-197": (lambda: adamw(small_tensors()), 100),
-    "adamw-10m": (lambda: adamw([(10_000_000,)]), 10),
+RESULTS = Path(__file__).resolve().parent / "results"
+GOALS = {
+    "w1-32": 0.65,
+    "w1-128": 0.80,
+    "w2": 0.95,
+    "w3": 0.90,
+    "w5": 0.5,
+    "adamw-197": 0.6,
+    "adamw-10m": 1.05,
 }
+
+
+def contestants(work: Workload) -> dict[str, Step]:
+    """The steps of those that are wanted and can be had here, ours first."""
+    found: dict[str, Step] = {}
+    for name, make in work.makers.items():
+        if name != "minigrad" and options.against == "nothing":
+            continue
+        if options.contestants and name not in (*options.contestants, "minigrad"):
+            continue
+        try:
+            found[name] = make()
+        except ImportError as error:
+            print(f"{work.name}: {name} is left out: {error}", file=sys.stderr)
+    return found
 
 
 def equal_losses(name: str, steps: dict[str, Step]) -> None:
     """The first five losses of all contestants agree to 1e-4, or there is nothing to time."""
-    losses = {who: [float(step().detach()) for _ in range(5)] for who, step in steps.items()}
+    losses = {who: [float(step()) for _ in range(5)] for who, step in steps.items()}
     ours = losses["minigrad"]
     for who, theirs in losses.items():
         if not np.allclose(ours, theirs, rtol=1e-4, atol=1e-4):
             raise SystemExit(f"{name}: the losses differ: minigrad {ours}, {who} {theirs}")
 
 
-def race(name: str, steps: dict[str, Step], count: int, blocks: int) -> dict[str, Any]:
-    """{contestant: median ms a step, ratio of ours to it} over alternating blocks."""
-    times: dict[str, list[float]] = {who: [] for who in steps}
-    for block in range(blocks + 1):  # the first block warms up
-        for who, step in steps.items():
-            start = time.perf_counter()
-            for _ in range(count):
-                step()
-            if block:
-                times[who].append((time.perf_counter() - start) / count * 1e3)
-    ours = times["minigrad"]
-    result: dict[str, Any] = {"workload": name, "ms": {w: statistics.median(t) for w, t in times.items()}}
-    result["ratio"] = {
-        who: statistics.median(a / b for a, b in zip(ours, t, strict=True))
-        for who, t in times.items()
-        if t is not ours
-    }
+def compare(work: Workload) -> dict[str, Any]:
+    """The figures of one workload."""
+    steps = contestants(work)
+    equal_losses(work.name, steps)
+    times = race(steps, work.count, options.blocks)
+    result: dict[str, Any] = {"workload": work.name, "ms": medians(times), "ratio": ratios(times)}
+    eager = [who for who in ("torch", "torch fused") if who in times]
+    if eager:
+        best = min(eager, key=lambda who: statistics.median(times[who]))
+        result |= {"faster eager": best, "ratio to it": result["ratio"][best], "goal": GOALS[work.name]}
+    if work.products and "torch" in times:
+        pair = race(products(work.products), max(1, work.count // 2), options.blocks)
+        result["products"] = {"ms": medians(pair), "ratio": ratios(pair)["torch"]}
     return result
+
+
+def products(shapes: list[tuple[int, int, int, int]]) -> dict[str, Step]:
+    """A step's products alone, ours and torch's: x @ w.T and its gradients, (times, rows, inner, columns)."""
+    import torch
+
+    from kernels.products import product
+
+    rng = np.random.default_rng(5)
+    work = []
+    for times, rows, inner, columns in shapes:
+        x, w, g = (
+            rng.standard_normal(s, np.float32) for s in ((rows, inner), (columns, inner), (rows, columns))
+        )
+        work += [(x, w.T, np.empty((rows, columns), np.float32))] * times
+        work += [(g.T, x, np.empty((columns, inner), np.float32))] * times
+        work += [(g, w, np.empty((rows, inner), np.float32))] * times
+    twins = [tuple(map(torch.from_numpy, three)) for three in work]
+
+    def ours() -> None:
+        for a, b, c in work:
+            product(a, b, c)
+
+    def theirs() -> None:
+        for a, b, c in twins:
+            torch.mm(a, b, out=c)
+
+    return {"minigrad": ours, "torch": theirs}
+
+
+# ------------------------------------------------------------------------------------------------ peak memory
+
+
+def peak(name: str, who: str) -> float:
+    """MB that a process has held at most, which imports one contestant and does twenty steps."""
+    code = (
+        f"import sys; sys.path[:0] = {[str(RESULTS.parent), str(RESULTS.parent.parent)]!r}\n"
+        "from steps import WORKLOADS; import resource\n"
+        f"step = WORKLOADS[{name!r}].makers[{who!r}]()\n"
+        "for _ in range(20): step()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{name}: {who} failed: {done.stderr.strip().splitlines()[-1]}")
+    return float(done.stdout)
+
+
+def memory(work: Workload) -> dict[str, Any]:
+    """Peak memory of ours and PyTorch's step."""
+    found = {who: peak(work.name, who) for who in ("minigrad", "torch") if who in work.makers}
+    return {"workload": work.name, "peak MB": found}
+
+
+# ---------------------------------------------------------------------------------------------------- reports
+
+
+def environment() -> dict[str, Any]:
+    """What the figures depend on."""
+    found: dict[str, Any] = {"threads": options.threads, "blocks": options.blocks}
+    found |= {"python": platform.python_version(), "numpy": np.__version__, "kernels": kernels.machine()}
+    for package in ("torch", "jax"):
+        if package in sys.modules:
+            found[package] = sys.modules[package].__version__
+    set_by_hand = {k: v for k, v in os.environ.items() if k.startswith(("OPENBLAS_", "MKL_", "MINIGRAD_"))}
+    found["environment"] = set_by_hand
+    try:
+        from threadpoolctl import threadpool_info
+
+        found["blas"] = [f"{i['internal_api']} {i.get('architecture', '')}" for i in threadpool_info()
+                         if i["user_api"] == "blas"]  # fmt: skip
+    except ImportError:
+        pass
+    return found
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """The figures in Markdown."""
+    names = list(dict.fromkeys(who for r in results for who in r["ms"]))
+    lines = [
+        "| ms a step | " + " | ".join(names) + " | ratio | goal | products |",
+        "|---" * (len(names) + 4) + "|",
+    ]
+    for r in results:
+        times = [f"{r['ms'][who]:.3f}" if who in r["ms"] else "" for who in names]
+        ratio = f"{r['ratio to it']:.2f} ({r['faster eager']})" if "goal" in r else ""
+        goal = f"<= {r['goal']:.2f}" if "goal" in r else ""
+        alone = r.get("products")
+        beside = (
+            f"{alone['ms']['minigrad']:.2f} / {alone['ms']['torch']:.2f} = {alone['ratio']:.2f}"
+            if alone
+            else ""
+        )
+        lines.append(f"| {r['workload']} | " + " | ".join([*times, ratio, goal, beside]) + " |")
+    return "\n".join(lines)
+
+
+def picture(results: list[dict[str, Any]], place: Path) -> None:
+    """Times relative to the faster eager column, one group of bars a workload."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = list(dict.fromkeys(who for r in results for who in r["ms"]))
+    figure, axes = plt.subplots(figsize=(1.5 * len(results) + 2, 4))
+    for k, who in enumerate(names):
+        at = [i + (k - len(names) / 2) / (len(names) + 1) for i, r in enumerate(results) if who in r["ms"]]
+        heights = [r["ms"][who] / r["ms"].get(r.get("faster eager", ""), r["ms"]["minigrad"]) for r in results
+                   if who in r["ms"]]  # fmt: skip
+        axes.bar(at, heights, 1 / (len(names) + 1), label=who, align="edge")
+    axes.set_xticks(range(len(results)), [r["workload"] for r in results])
+    axes.axhline(1, color="black", linewidth=0.5)
+    axes.set_ylim(0, 2)
+    axes.set_ylabel("time / faster of torch's eager columns")
+    axes.legend(fontsize=8)
+    figure.savefig(place, dpi=120, bbox_inches="tight")
 
 
 def main() -> None:
@@ -214,29 +228,30 @@ def main() -> None:
     unknown = [n for n in names if n not in WORKLOADS]
     if unknown:
         arguments.error(f"no workload {unknown[0]!r}; there are: {' '.join(WORKLOADS)}")
-    mg.set_num_threads(options.threads)
-    versions = {"python": platform.python_version(), "numpy": np.__version__, "kernels": kernels.machine()}
     if options.against == "torch":
         try:
-            torch = torch_module()
+            import torch
         except ImportError:
             arguments.error("--against torch: torch is not installed; make bench ORACLES=1 installs it")
         torch.set_num_threads(options.threads)
-        versions["torch"] = torch.__version__
-    print(f"{options.threads} thread(s), {options.blocks} alternating blocks; {versions}")
+    kernels.set_num_threads(options.threads)
     results = []
     for name in names:
-        maker, count = WORKLOADS[name]
-        steps = maker()
-        equal_losses(name, steps)
-        result = race(name, steps, count, options.blocks)
+        result = memory(WORKLOADS[name]) if options.memory else compare(WORKLOADS[name])
         results.append(result)
-        shown = "   ".join(f"{who} {ms:.3f} ms" for who, ms in result["ms"].items())
-        ratios = "   ".join(f"{r:.2f}x {who}" for who, r in result["ratio"].items())
-        print(f"{name:10s} {shown}   ratio: {ratios}", flush=True)
+        print(json.dumps(result), flush=True)
+    report = {"machine": environment(), "results": results}
+    print(json.dumps(report["machine"]))
+    if not options.memory:
+        print(table(results))
     if options.json:
-        report = {"threads": options.threads, "versions": versions, "results": results}
         Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
+    if options.save:
+        (RESULTS / f"{options.save}.json").write_text(json.dumps(report, indent=1) + "\n")
+        if not options.memory:
+            head = "\n".join(f"- {k}: {v}" for k, v in report["machine"].items())
+            (RESULTS / f"{options.save}.md").write_text(f"{head}\n\n{table(results)}\n")
+            picture(results, RESULTS / f"{options.save}.png")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """C++ files of this folder, for one element type `S`: compiled at first use, cached, called by address.
 
-What is no text of an element or a row (kernels/elementwise.py, rows.py): convolution.h, pool.h and products.h.
+What is no text of an element or a row (kernels/elementwise.py, rows.py): convolution.h, pool.h, products.h.
 Each function here has a form in NumPy beside its call, for computers without a compiler.
 """
 
