@@ -15,6 +15,7 @@ from .adan import Adan
 from .ademamix import AdEMAMix
 from .asgd import ASGD
 from .conjugate_gradient import NonlinearCG, conjugate_gradient
+from .coordinate import CoordinateDescent, ElasticNet, Lasso, coordinate_descent, lasso_path
 from .derivative_free import CMAES, BayesianOptimization, EvolutionStrategy, SimulatedAnnealing, tune
 from .flow import GradientFlow, NesterovFlow
 from .groups import param_groups
@@ -59,6 +60,8 @@ __all__ = [
     "Adan",
     "BayesianOptimization",
     "CMAES",
+    "CoordinateDescent",
+    "ElasticNet",
     "EvolutionStrategy",
     "ExponentiatedGradient",
     "GradientFlow",
@@ -67,6 +70,7 @@ __all__ = [
     "LAMB",
     "LARS",
     "LBFGS",
+    "Lasso",
     "Lion",
     "Lookahead",
     "MirrorDescent",
@@ -93,6 +97,8 @@ __all__ = [
     "SophiaG",
     "SophiaH",
     "conjugate_gradient",
+    "coordinate_descent",
+    "lasso_path",
     "lr_scheduler",
     "param_groups",
     "sample_labels",
