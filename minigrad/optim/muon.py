@@ -47,8 +47,11 @@ def newton_schulz(
     norm = xp.sqrt((x * x).sum(axis=(1, 2), keepdims=True))
     x = x / (norm + kind(eps) if eps_added else xp.maximum(norm, kind(eps)))
     for _ in range(steps):
-        gram = xp.matmul(x, xp.ascontiguousarray(x.swapaxes(1, 2)))
-        x = a * x + xp.matmul(b * gram + c * xp.matmul(gram, gram), x)
+        gram = xp.matmul(x, x.swapaxes(1, 2))  # NumPy computes half of a product with its own transpose
+        inner = xp.matmul(gram, gram)
+        inner *= c
+        inner += b * gram
+        x = a * x + xp.matmul(inner, x)
     return x.swapaxes(1, 2) if tall else x
 
 
