@@ -64,8 +64,6 @@ def test_names_of_the_generated_code_are_refused(name):
 @pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "flags"), list(every_kernel()))
 def test_every_kernel_builds_with_every_flag(kernel, flags):
-    free = dict.fromkeys(kernel.letters - {"S", "T"}, "int64")
+    letters = dict.fromkeys(kernel.letters - {"S", "T"}, "int64") | dict(S="float16", T="float32")
     with kernels.use("compiled"):
-        for storage, compute in (("float32", "float32"), ("float16", "float32"), ("float64", "float64")):
-            letters = free | dict(S=storage, T=compute)
-            assert native(kernel.variant(flags), letters, kernel.host_source) is not None
+        assert native(kernel.variant(flags), letters, kernel.host_source) is not None
