@@ -17,8 +17,8 @@ def listed(rule: str, params: Any) -> list[Any]:
         raise TypeError(f"{rule}: params is a set, whose order changes from run to run; use a list")
     if isinstance(params, (Tensor, str, dict)) or not isinstance(params, Iterable):
         raise TypeError(
-            f"{rule}: params is a {type(params).__name__}; pass a list of Tensors, as model.parameters() "
-            "gives, or a list of dicts"
+            f"{rule}: params argument given to the optimizer should be an iterable of Tensors or dicts, as "
+            f"model.parameters() gives, not a {type(params).__name__}"
         )
     return list(params)
 
@@ -32,7 +32,9 @@ def members(rule: str, group: Any) -> tuple[list[Tensor], list[str]]:
     names = [e[0] for e in entries if isinstance(e, tuple)]
     params = [e[1] if isinstance(e, tuple) else e for e in entries]
     if names and len(names) < len(params):
-        raise ValueError(f"{rule}: all parameters should be with or without names; some names are missing")
+        raise ValueError(
+            f"{rule}: all optimizer params should be with/without names. Some param names are missing"
+        )
     for k, p in enumerate(params):
         _check(rule, repr(names[k]) if names else f"params[{k}]", p)
     once = dict(zip(params, names or params))
@@ -59,7 +61,8 @@ def disjoint(rule: str, group: dict[str, Any], others: list[dict[str, Any]]) -> 
     for other in others:
         if ("param_names" in group) != ("param_names" in other):
             raise ValueError(
-                f"{rule}: all parameter groups should be with or without names; this one differs"
+                f"{rule}: all optimizer param groups should be with/without names. cannot add param group "
+                f"{'with' if 'param_names' in group else 'without'} names to the optimizer"
             )
         if not set(group["params"]).isdisjoint(other["params"]):
             raise ValueError(f"{rule}: some parameters appear in more than one parameter group")
@@ -77,7 +80,10 @@ def number(
     ValueError, naming rule, option, value and range, unless low <= value (< high); with `above`, low < value.
     """
     if isinstance(value, Tensor) and value.array.size != 1:
-        raise ValueError(f"{rule}: {name} has shape {list(value.shape)}; a Tensor {name} must be 1-element")
+        raise ValueError(
+            f"{rule}: Tensor {'lr' if name == 'learning rate' else name} must be 1-element, not of shape "
+            f"{list(value.shape)}"
+        )
     try:
         found = math.nan if isinstance(value, str) else float(value)
     except (TypeError, ValueError):

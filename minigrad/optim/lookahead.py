@@ -126,5 +126,5 @@ class Lookahead(Wrapper):
                     TEXT(momentum, arena.state(self, "slow_momentum")[start:stop], scalars=scalars)
             arena.version[0] += 1
 
-    def loaded(self, params: list[Tensor]) -> None:
+    def restored(self, params: list[Tensor]) -> None:
         self.begun = set(params)

@@ -32,10 +32,12 @@ from kernels.cuda import graph
 from ..arena import Arena, collect, cut, house, zero_grad
 from ..backend import Array
 from ..grad_mode import enable_grad
-from ..hooks import Handle
 from ..tensor import Tensor
 from . import state as states
 from .groups import RANGES, Range, disjoint, listed, members
+from .hooks import Hooked
+from .hooks import register_optimizer_step_post_hook as register_optimizer_step_post_hook
+from .hooks import register_optimizer_step_pre_hook as register_optimizer_step_pre_hook
 from .record import Record
 
 
@@ -58,7 +60,7 @@ class Run:
         return buffer if self.stop - self.start == buffer.size else buffer[self.start : self.stop]
 
 
-class Optimizer:
+class Optimizer(Hooked):
     """Base of all optimizers. params: Tensors, (name, Tensor) pairs, or dicts of them with own options.
 
     foreach, fused and capturable are accepted without effect: a step always is one launch a group.
@@ -78,7 +80,8 @@ class Optimizer:
         taken = _keywords(cls.__init__)
         if taken and (unknown := [name for name in options if name not in taken]):
             raise TypeError(
-                f"{cls.__name__}() got an unexpected keyword argument {unknown[0]!r}; it takes {', '.join(taken)}"
+                f"{cls.__name__}() got an unexpected keyword argument {unknown[0]!r}; it takes "
+                f"{', '.join(taken)}"
             )
         return super().__new__(cls)
 
@@ -107,9 +110,7 @@ class Optimizer:
         self.steps: dict[Tensor, int] = {}  # t of each parameter: how many steps it has taken
         self.kept: dict[Tensor, dict[str, float]] = {}  # the further numbers of a rule that carries some
         self.own: dict[Any, dict[str, Any]] = defaultdict(dict)  # the state of a subclass without a kernel
-        self.before: dict[object, Callable] = {}
-        self.ready: dict[object, Callable] = {}
-        self.after: dict[object, Callable] = {}
+        self.unhook()
 
     def parameters(self) -> list[Tensor]:
         """The parameters of all groups, in order."""
@@ -198,21 +199,13 @@ class Optimizer:
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of every parameter that has a gradient. Returns the loss, if closure() computes it."""
-        args: tuple = (self,) if closure is None else (self, closure)
-        kwargs: dict = {}
         if (recorder := graph.current()) is not None:
             recorder.stepping(self, closure)
-        for hook in list(self.before.values()):
-            changed = hook(self, args, kwargs)
-            if changed is not None:
-                args, kwargs = changed
-                closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        args, kwargs, closure = self.entering(closure)
         loss = self.evaluate(closure)
-        for hook in list(self.ready.values()):
-            hook(self)
+        self.telling("ready")
         self.update()
-        for hook in list(self.after.values()):
-            hook(self, args, kwargs)
+        self.leaving(args, kwargs)
         return loss
 
     def evaluate(self, closure: Callable[[], Any] | None) -> Any:
@@ -308,7 +301,8 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """A copy of state and options in PyTorch's form: state by index, groups with indices and, where they
         were given, param_names."""
-        return states.save(self)
+        self.telling("saving")
+        return self.passing("saved", states.save(self))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over state and options of a state_dict(), PyTorch's own too.
@@ -316,15 +310,23 @@ class Optimizer:
         Parameters match by name where both sides have names, else by order. ValueError names what does not
         fit; then nothing has changed.
         """
+        if self.hooks["loading"] and isinstance(state_dict, Mapping):
+            state_dict = self.passing("loading", dict(state_dict))
         states.load(self, state_dict)
+        self.telling("loaded")
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = {
-            k: v
-            for k, v in self.__dict__.items()
-            if k not in ("before", "ready", "after", "steps", "kept", "own")
-        }
-        return kept | {"saved": self.state_dict()}
+        kept = {k: v for k, v in self.__dict__.items() if k not in ("hooks", "steps", "kept", "own")}
+        return kept | {"saved": self.without_hooks()}
+
+    def without_hooks(self) -> dict[str, Any]:
+        """The state_dict() that no hook has seen, for a copy of the optimizer."""
+        hooks = self.hooks
+        self.unhook()
+        try:
+            return self.state_dict()
+        finally:
+            self.hooks = hooks
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         saved = kept.pop("saved")
@@ -332,20 +334,6 @@ class Optimizer:
         self.__dict__.update(kept)
         house(self.parameters())
         self.load_state_dict(saved)
-
-    # -------------------------------------------------------------------------------------------------- hooks
-
-    def register_step_pre_hook(self, hook: Callable) -> Handle:
-        """Call hook(optimizer, args, kwargs) before each step; it may return new (args, kwargs)."""
-        return Handle(self.before, hook)
-
-    def register_update_pre_hook(self, hook: Callable) -> Handle:
-        """Call hook(optimizer) before each update, when the gradients are there: after the closure."""
-        return Handle(self.ready, hook)
-
-    def register_step_post_hook(self, hook: Callable) -> Handle:
-        """Call hook(optimizer, args, kwargs) after each step."""
-        return Handle(self.after, hook)
 
     def __repr__(self) -> str:
         lines = []

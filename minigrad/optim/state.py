@@ -41,7 +41,9 @@ def current(optimizer: Optimizer) -> Mapping[Tensor, Mapping[str, Any]]:
 
 def save(optimizer: Optimizer) -> dict[str, Any]:
     """The work of Optimizer.state_dict."""
-    index = {p: k for k, p in enumerate(optimizer.parameters())}
+    index: dict[Tensor, int] = {}
+    for k, p in enumerate(optimizer.parameters()):
+        index.setdefault(p, k)
     state = {index[p]: {k: copied(v) for k, v in slots.items()} for p, slots in current(optimizer).items()}
     groups = []
     for group in optimizer.param_groups:

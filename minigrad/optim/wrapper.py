@@ -43,8 +43,7 @@ class Wrapper(Optimizer):
                 f"{name}(optim.SGD(params, lr))"
             )
         self.optimizer: Optimizer = optimizer
-        self.before: dict[object, Callable] = {}
-        self.after: dict[object, Callable] = {}
+        self.unhook()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "optimizer" not in vars(self):
@@ -98,16 +97,9 @@ class Wrapper(Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of the whole; the hooks of the rule inside run at its own steps."""
         graph.refuse(f"{type(self).__name__} has a step of its own kind")
-        args: tuple = (self,) if closure is None else (self, closure)
-        kwargs: dict = {}
-        for hook in list(self.before.values()):
-            changed = hook(self, args, kwargs)
-            if changed is not None:
-                args, kwargs = changed
-                closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        args, kwargs, closure = self.entering(closure)
         loss = self.advance(closure)
-        for hook in list(self.after.values()):
-            hook(self, args, kwargs)
+        self.leaving(args, kwargs)
         return loss
 
     def advance(self, closure: Callable[[], Any] | None) -> Any:
@@ -136,6 +128,7 @@ class Wrapper(Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """{"state": own slots by index, "param_groups": those inside, "wrapper": name and numbers,
         "optimizer": the state_dict() of the rule inside}: nested as the optimizers are."""
+        self.telling("saving")
         index = {p: k for k, p in enumerate(self.parameters())}
         inner = self.optimizer.state_dict()
         own = {
@@ -143,13 +136,16 @@ class Wrapper(Optimizer):
             for p in (self.moved() if self.buffers else ())
         }
         about = {"name": type(self).__name__} | {n: getattr(self, n) for n in self.numbers}
-        return {"state": own, "param_groups": inner["param_groups"], "wrapper": about, "optimizer": inner}
+        whole = {"state": own, "param_groups": inner["param_groups"], "wrapper": about, "optimizer": inner}
+        return self.passing("saved", whole)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a state_dict() of the same wrappers and rule; or an error, and no change."""
         name = type(self).__name__
         what = f"load_state_dict of {name}"
         keys = {"state", "param_groups", "wrapper", "optimizer"}
+        if self.hooks["loading"] and isinstance(state_dict, Mapping):
+            state_dict = self.passing("loading", dict(state_dict))
         if not isinstance(state_dict, Mapping) or not keys <= set(state_dict):
             raise TypeError(
                 f"{what}: expected what its state_dict() gives, a dictionary with {', '.join(sorted(keys))}; "
@@ -171,18 +167,20 @@ class Wrapper(Optimizer):
         for p, arrays in entries:
             for n, value in arrays.items():
                 self.place(p, n)[...] = to_device(value, p.device)
-        self.loaded([p for p, _ in entries])
+        self.restored([p for p, _ in entries])
+        self.telling("loaded")
 
-    def loaded(self, params: list[Tensor]) -> None:
+    def restored(self, params: list[Tensor]) -> None:
         """Called after a load, with the parameters whose slots came with it."""
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {k: v for k, v in self.__dict__.items() if k in ("optimizer", *self.numbers)}
-        return kept | {"saved": self.state_dict()}
+        return kept | {"saved": self.without_hooks()}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         saved = kept.pop("saved")
-        self.__dict__.update(kept, before={}, after={})
+        self.__dict__.update(kept)
+        self.unhook()
         house(self.parameters())
         self.unsaved()
         self.load_state_dict(saved)
