@@ -170,4 +170,85 @@ def test_exponentiated_gradient_in_narrow_types(dtype):
 
 
 def test_every_mirror_is_asked_of_here():
-    assert set(optim.zoo["MirrorDescent"].kernels[0].flags) == {"entropy", "hypentropy"}
+    assert set(optim.zoo["MirrorDescent"].kernels[0].flags) == {"entropy", "hypentropy", "burg"}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_burgs_mirror_is_its_map_and_back_and_stays_positive_at_the_pole(machine):
+    """psi = -sum log p: grad psi = -1 / p, whose inverse is -1 / theta where theta < 0."""
+    rng = np.random.default_rng(21)
+    start = [rng.uniform(0.1, 2, s) for s in ((5, 3), (1100,))]
+    grads = [[rng.normal(size=s) * 0.1 for s in ((5, 3), (1100,))] for _ in range(60)]
+    with kernels.use(machine):
+        params = placed(start, "float64")
+        feed(params, optim.MirrorDescent(params, 0.05, "burg"), grads, "float64")
+        for k, p in enumerate(params):
+            theta = -1 / start[k] - 0.05 * np.sum([g[k] for g in grads], axis=0)
+            np.testing.assert_allclose(p.array, -1 / theta, rtol=1e-12)
+            assert not p.arena.array[p.offset + p.numel() : p.stop].any()
+        q = parameter([2.0, 0.0, 1.0])
+        feed([q], optim.MirrorDescent([q], 1.0, "burg"), [[np.array([-7.0, -7.0, 0.0])]], "float64")
+        assert q.array.tolist() == [20.0, 0.0, 1.0]
+    with pytest.raises(ValueError, match="'w' has negative weights; under 'burg'"):
+        optim.MirrorDescent([("w", parameter([-1.0]))], mirror="burg")
+
+
+@pytest.mark.parametrize("power", [1.2, 2.0, 3.0, 8.0])
+@pytest.mark.parametrize("machine", MACHINES)
+def test_the_p_norms_mirror_is_its_map_and_back(machine, power):
+    def mapped(x, r):
+        norm = (np.abs(x) ** r).sum() ** (1 / r)
+        return np.sign(x) * np.abs(x) ** (r - 1) * norm ** (2 - r) if norm else 0 * x
+
+    rng = np.random.default_rng(22)
+    shapes = ((5, 3), (), (0,), (40,))
+    start = [np.asarray(rng.normal(size=s)) for s in shapes]
+    start[3][:] = 0  # the usual start of the p-norm algorithms
+    grads = [[np.asarray(rng.normal(size=s)) for s in shapes] for _ in range(40)]
+    with kernels.use(machine):
+        params = placed(start, "float64")
+        feed(params, optim.MirrorDescent(params, 0.01, "p-norm", power=power), grads, "float64")
+    for k, p in enumerate(params):
+        x = start[k]
+        for g in grads:
+            x = mapped(mapped(x, power) - 0.01 * g[k], power / (power - 1))
+        np.testing.assert_allclose(p.array, x, rtol=1e-9, atol=1e-12)
+        assert not p.arena.array[p.offset + p.numel() : p.stop].any()
+
+
+def test_the_p_norm_of_two_is_descent_and_zero_gradients_move_nothing_in_any_type():
+    rng = np.random.default_rng(23)
+    start, grads = rng.normal(size=(4, 4)), [[rng.normal(size=(4, 4))] for _ in range(30)]
+    p, q = parameter(start), parameter(start)
+    feed([p], optim.MirrorDescent([p], 0.05, "p-norm", power=2.0), grads, "float64")
+    feed([q], optim.SGD([q], 0.05), grads, "float64")
+    np.testing.assert_allclose(p.array, q.array, rtol=1e-12)
+    for dtype in ("float16", "bfloat16", "float32", "float64"):
+        for mirror in ("burg", "p-norm"):
+            weights = parameter(np.array([[0, 1], [3e-5, 6e4]]), dtype)
+            before = weights.array.copy()
+            optimizer = optim.MirrorDescent([weights], 0.1, mirror, power=6.0)
+            feed([weights], optimizer, [[np.zeros((2, 2))]] * 3, dtype)
+            assert (weights.array == before).all()
+    for power in (1, 0.5, float("nan")):
+        with pytest.raises(ValueError, match="Invalid power"):
+            optim.MirrorDescent([parameter([1.0])], mirror="p-norm", power=power)
+
+
+def test_a_sparse_target_among_many_weights_is_found_faster_by_the_power_of_ln_n():
+    """The loss on the way grows with ln n for the dual power 2 ln n, with n for power 2 [Gentile 2003]."""
+    n = 400
+    r = 2 * np.log(n)
+    target = np.zeros(n)
+    target[:3] = (1.0, -1.0, 0.5)
+    lost = {}
+    for power, lr in ((2.0, 0.5 / n), (r / (r - 1), 0.5 / r)):
+        w, total, draws = parameter(np.zeros(n)), 0.0, np.random.default_rng(1)
+        optimizer = optim.MirrorDescent([w], lr, "p-norm", power=power)
+        for _ in range(200):
+            x = np.sign(draws.normal(size=n))
+            off = w.array @ x - target @ x
+            total += off**2
+            feed([w], optimizer, [[off * x]], "float64")
+        lost[power] = total
+    assert lost[r / (r - 1)] < 0.5 * lost[2.0], lost

@@ -112,6 +112,7 @@ def memory(made):
         (rules.ADAM_HD, (), 5, 4),
         (rules.MIRROR, (), 2, 1),
         (rules.MIRROR, ("hypentropy",), 2, 1),
+        (rules.MIRROR, ("burg",), 2, 1),
         (rules.PERTURBED_DESCENT, (), 4, 1),
         (rules.GRADIENT_NOISE, (), 6, 1),
         (rules.ADAM, ("amsgrad", "corrected_max"), 5, 4),

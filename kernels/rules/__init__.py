@@ -30,6 +30,7 @@ from kernels.rules.descent import (
     LOOK_AHEAD,
     MIRROR,
     NORMAL_NOISE,
+    P_NORM,
     PERTURB_DECIDE,
     PERTURB_NORMS,
     PERTURBED_DESCENT,

@@ -200,7 +200,7 @@ MIRROR = Elementwise(
     "S g",
     "S p",
     scalars="lr beta_square",
-    flags="entropy hypentropy",
+    flags="entropy hypentropy burg",
     body="""
     T x = T(p);
     T d = lr * T(g);
@@ -212,6 +212,9 @@ MIRROR = Elementwise(
     T plus = x < T(0) ? small : large;
     T minus = x < T(0) ? large : small;
     p = d == T(0) ? x : plus * exp(-d) - minus * exp(d);
+    #elif burg
+    T shrink = T(1) + d * x;
+    p = x / (shrink < T(0.1) ? T(0.1) : shrink);    // beyond the pole: ten times as large
     #else
     p = x - d;
     #endif
@@ -234,5 +237,32 @@ EXPONENTIATED = Rows(
     T e = x > T(0) ? x * exp(a - most) : T(0);
     T total = sum(e);
     q = least == most ? x : e / total;
+""",
+)
+
+# theta <- grad psi(p) - lr g,  p <- grad psi*(theta),  psi = |p|_r^2 / 2           [Grove et al. 2001]
+#     grad psi(p)_i = sign(p_i) |p|_r (|p_i| / |p|_r)^(r - 1);  psi* is the same with 1/r + 1/s = 1
+# A tensor is one row. A zero gradient moves nothing.
+P_NORM = Rows(
+    "p_norm_descent",
+    "S g, S p",
+    "S q",
+    scalars="lr power one_over_power dual one_over_dual",
+    body="""
+    T x = T(p);
+    T a = abs(x);
+    T high = max(a);
+    T powers = sum(high > T(0) ? pow(a / high, power) : T(0));
+    T norm = high * pow(powers, one_over_power);
+    T length = norm > T(0) ? norm * pow(a / norm, power - T(1)) : T(0);
+    T d = lr * T(g);
+    T theta = (x < T(0) ? -length : length) - d;
+    T b = abs(theta);
+    T top = max(b);
+    T others = sum(top > T(0) ? pow(b / top, dual) : T(0));
+    T size = top * pow(others, one_over_dual);
+    T back = size > T(0) ? size * pow(b / size, dual - T(1)) : T(0);
+    T most = max(abs(d));
+    q = most == T(0) ? x : (theta < T(0) ? -back : back);
 """,
 )

@@ -69,7 +69,8 @@ def coordinate_descent(
     In float64 on the host, for Tensors and arrays. l1 >= 0, l2 >= 0, not both 0. It ends when the
     duality gap is at most tol |y|^2 / n, or after max_iter >= 1 sweeps; converged says which. positive
     asks for w >= 0. selection is the order of a sweep, "cyclic" or "random" (drawn anew each sweep, from the
-    seed). start (d,) is where it begins, zeros by default. ValueError for shapes that do not fit and for numbers that are not finite.
+    seed). start (d,) is where it begins, zeros by default. ValueError for shapes that do not fit and
+    for numbers that are not finite.
     [Tseng 2001; Friedman, Hastie & Tibshirani 2010]
     """
     X, y = _matrix(X), _host(y)

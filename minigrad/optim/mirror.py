@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kernels.rules import EXPONENTIATED, MIRROR
+from kernels.rules import EXPONENTIATED, MIRROR, P_NORM
 
 from ..arena import cut
 from ..grad_mode import no_grad
@@ -20,7 +20,8 @@ from .groups import Range
 from .optimizer import Optimizer, Run
 from .record import Record
 
-MIRRORS = ("euclidean", "entropy", "hypentropy")
+MIRRORS = ("euclidean", "entropy", "hypentropy", "burg", "p-norm")
+POSITIVE = ("entropy", "burg")
 NORMALIZE = ("row", "tensor")
 
 
@@ -32,30 +33,36 @@ class MirrorDescent(Optimizer):
         "hypentropy"    its like for p of any sign: p = w+ - w- with w+ w- = beta^2,
                         w+ <- w+ exp(-lr g), w- <- w- exp(lr g) (EGU+-); beta is where it changes from
                         multiplying (|p| above it) to adding
+        "burg"          -sum log p              p <- p / (1 + lr g p), for p >= 0, so relative to p squared;
+                        where the denominator is below 1/10, at the pole of the map, it counts as 1/10
+        "p-norm"        |p|_power^2 / 2         with power > 1, |p|_power the norm of a whole parameter:
+                        power = 2 is gradient descent, r / (r - 1) with r = 2 ln n much like EGU+- with n weights
         (f, h)          any other: f = grad psi and h = grad psi*, functions of Tensors; one after the other
                         gives back its argument. Each parameter is mapped by itself.
 
     normalize holds the sum of weights at 1, with "entropy" only: "row" for each row (the last axis), "tensor"
     for each whole parameter: p <- p exp(-lr g) / Z. The sum is 1 to n roundings in float64; equal gradients
     move nothing. Weights that do not sum to 1 yet are normalised by their first step. lr >= 0; beta > 0;
-    ValueError for negative weights where the mirror has none. One launch a group; with normalize one a
-    parameter; a pair of functions launches what they do.
-    [Nemirovski & Yudin 1983; Kivinen & Warmuth 1997; Ghai, Hazan & Singer 2020 for hypentropy]
+    ValueError for negative weights where the mirror has none. One launch a group; with normalize and
+    the p-norm one a parameter; a pair of functions launches what they do.
+    [Nemirovski & Yudin 1983; Kivinen & Warmuth 1997; Ghai, Hazan & Singer 2020 for hypentropy; Burg 1967 and
+    Bregman 1967 for -sum log p; Grove, Littlestone & Schuurmans 2001 and Gentile 2003 for the p-norm]
     """
 
     kernel = MIRROR
-    ranges = {"beta": Range("beta", above=True)}
+    ranges = {"beta": Range("beta", above=True), "power": Range("power", 1, above=True)}
     record = Record(
         year=1983,
         paper="Nemirovski & Yudin, Problem complexity and method efficiency in optimization, 1983",
         latex=r"\nabla\psi(\theta) \leftarrow \nabla\psi(\theta) - \eta g",
         oracles=("torch", "optax"),
         proof="tests/test_mirror.py",
-        texts=(MIRROR,),
+        texts=(MIRROR, P_NORM),
         presets={
             "S3": {},
             "egu": dict(mirror="entropy"),
             "egu+-": dict(mirror="hypentropy"),
+            "grove": dict(mirror="p-norm"),
         },
     )
 
@@ -66,8 +73,10 @@ class MirrorDescent(Optimizer):
         mirror: Any = "euclidean",
         normalize: str | None = None,
         beta: float = 1.0,
+        power: float = 2.0,
     ):
-        super().__init__(params, dict(lr=lr, mirror=mirror, normalize=normalize, beta=beta))
+        options = dict(lr=lr, mirror=mirror, normalize=normalize, beta=beta, power=power)
+        super().__init__(params, options)
 
     def check(self, group: dict[str, Any]) -> None:
         super().check(group)
@@ -86,33 +95,40 @@ class MirrorDescent(Optimizer):
 
     def group(self, given: dict[str, Any]) -> dict[str, Any]:
         whole = super().group(given)
-        if whole["mirror"] == "entropy":
+        if isinstance(whole["mirror"], str) and whole["mirror"] in POSITIVE:
             for k, p in enumerate(whole["params"]):
                 if not bool((p.array >= 0).all()):
                     name = repr(whole["param_names"][k]) if "param_names" in whole else f"params[{k}]"
                     raise ValueError(
-                        f"{type(self).__name__}: {name} has negative weights; under the entropy weights are "
-                        "positive: start from 1/n each, or take mirror='hypentropy' for weights of any sign"
+                        f"{type(self).__name__}: {name} has negative weights; under {whole['mirror']!r} they "
+                        "are positive: start from 1/n each, or take mirror='hypentropy' for weights of any "
+                        "sign"
                     )
         return whole
 
     def flags(self, group: dict[str, Any]) -> tuple[str, ...]:
         mirror = group["mirror"]
-        return (mirror,) if mirror in ("entropy", "hypentropy") else ()
+        return (mirror,) if isinstance(mirror, str) and mirror in MIRROR.flags else ()
 
     def scalars(self, group: dict[str, Any], t: int) -> dict[str, float]:
         return dict(lr=float(group["lr"]), beta_square=float(group["beta"]) ** 2)
 
     def launch(self, run: Run, group: dict[str, Any], flags: tuple[str, ...], scalars: Any) -> None:
         mirror, normalize, lr = group["mirror"], group["normalize"], scalars["lr"]
-        if normalize is None and isinstance(mirror, str):
+        if normalize is None and isinstance(mirror, str) and mirror != "p-norm":
             super().launch(run, group, flags, scalars)
             return
         for p in run.params:
             if not p.array.size:
                 continue
             gradient = cut(run.arena.gradient, p.offset, p.array.shape)
-            if isinstance(mirror, str):
+            if isinstance(mirror, str) and mirror == "p-norm":
+                r = float(group["power"])
+                s = r / (r - 1)
+                numbers = dict(lr=lr, power=r, one_over_power=1 / r, dual=s, one_over_dual=1 / s)
+                weights = p.array.reshape(1, -1)
+                P_NORM(gradient.reshape(1, -1), weights, weights, scalars=numbers)
+            elif isinstance(mirror, str):
                 shape = (1, -1) if normalize == "tensor" or p.ndim == 0 else p.array.shape
                 weights = p.array.reshape(shape)
                 EXPONENTIATED(gradient.reshape(shape), weights, weights, scalars=dict(lr=lr))
