@@ -31,6 +31,7 @@ from .muon import Muon
 from .nadam import NAdam
 from .natural import NaturalGradient
 from .nesterov import NAG
+from .newton import Newton, NewtonCG
 from .noise import GradientNoise, PerturbedGD
 from .optimizer import Optimizer
 from .prodigy import Prodigy
@@ -80,6 +81,8 @@ __all__ = [
     "NesterovFlow",
     "NonlinearCG",
     "NaturalGradient",
+    "Newton",
+    "NewtonCG",
     "Optimizer",
     "PerturbedGD",
     "Prodigy",

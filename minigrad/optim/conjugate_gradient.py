@@ -170,7 +170,9 @@ class NonlinearCG(WholeVector):
     ):
         if max_eval is None:
             max_eval = max(max_iter * 5 // 2, 1)
-        options = dict(lr=lr, max_iter=max_iter, max_eval=max_eval, tolerance_grad=tolerance_grad)
+        options: dict[str, Any] = dict(
+            lr=lr, max_iter=max_iter, max_eval=max_eval, tolerance_grad=tolerance_grad
+        )
         options |= dict(tolerance_change=tolerance_change, beta=beta, restart=restart, c1=c1, c2=c2)
         super().__init__(params, options)
 

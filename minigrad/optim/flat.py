@@ -59,6 +59,7 @@ class Flat:
         self.device = self.params[0].device
         double = any(p.array.dtype == np.float64 for p in self.params)
         self.kind = np.dtype(np.float64 if double else np.float32)
+        self.eps = 2.0**-52 if double else 2.0**-23  # rounding of a vector's elements
         stops = np.cumsum([p.array.size for p in self.params]).tolist()
         self.places = list(zip(self.params, [0, *stops], stops, strict=False))
         self.size: int = stops[-1]
@@ -148,11 +149,11 @@ class Objective:
         f, g = self.here(graph)
         return (f, g) if math.isfinite(f) and finite(g) else (math.inf, g)
 
-    def along(self, x: Array, d: Array) -> Callable[[float], Point]:
+    def along(self, x: Array, d: Array, graph: bool = False) -> Callable[[float], Point]:
         """t -> the loss at x + t d and its slope there, with the gradient in `held`."""
 
         def phi(t: float) -> Point:
-            f, g = self.at(x + times(t, d))
+            f, g = self.at(x + times(t, d), graph)
             return Point(t, f, float(dot(g, d)), g)
 
         return phi

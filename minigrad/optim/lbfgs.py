@@ -15,8 +15,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from ..backend import Array, xp_of
 from ..tensor import Tensor
 from .flat import Flat, Objective, WholeVector, dot, largest, times
@@ -166,7 +164,7 @@ class LBFGS(WholeVector):
         group = self.param_groups[0]
         least = 1e-10
         if group["line_search_fn"] is not None:
-            least = float(np.finfo(flat.kind).eps) * math.sqrt(float(yy)) * math.sqrt(float(dot(s, s)))
+            least = flat.eps * math.sqrt(float(yy)) * math.sqrt(float(dot(s, s)))
         if float(ys) > least:
             kept = (memory["old_dirs"], memory["old_stps"], memory["ro"])
             if len(kept[0]) >= group["history_size"]:
