@@ -170,10 +170,11 @@ def test_60_steps_in_float32_are_torchs_and_as_near_to_float64(rule, given):
 
 
 TORCHS = [name for name, record in optim.zoo.items() if "torch" in record.presets and name != "AMSGrad"]
+ANY_SHAPE = [name for name in TORCHS if optim.zoo[name].kind in ("elementwise", "layer-wise")]
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("rule", TORCHS)
+@pytest.mark.parametrize("rule", ANY_SHAPE)
 def test_lr_may_be_a_0d_tensor_that_is_changed_between_steps(rule):
     torch = oracle("torch")
     rng = np.random.default_rng(7)
@@ -194,7 +195,7 @@ def test_lr_may_be_a_0d_tensor_that_is_changed_between_steps(rule):
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("rule", TORCHS)
+@pytest.mark.parametrize("rule", ANY_SHAPE)
 def test_groups_of_every_rule_have_options_of_their_own(rule):
     torch = oracle("torch")
     rng = np.random.default_rng(8)
@@ -466,10 +467,13 @@ def test_options_about_speed_are_accepted_and_without_effect(name):
 @pytest.mark.parametrize("rule", TORCHS)
 def test_printing_is_torchs_and_the_options_beyond(rule):
     torch = oracle("torch")
-    mine = repr(getattr(optim, rule)([{"params": mg.zeros(1)}, {"params": mg.zeros(1), "lr": 0.5}]))
-    theirs = repr(
-        getattr(torch.optim, rule)([{"params": torch.zeros(1)}, {"params": torch.zeros(1), "lr": 0.5}])
-    )
+
+    def printed(lib):
+        groups = [{"params": lib.nn.Parameter(lib.zeros((1, 1)))} for _ in range(1 if rule == "LBFGS" else 2)]
+        groups[-1]["lr"] = 0.5
+        return repr(getattr(lib.optim, rule)(groups))
+
+    mine, theirs = printed(mg), printed(torch)
     absent = ("capturable", "differentiable", "foreach", "fused")
     kept = [line for line in theirs.split("\n") if line.strip().split(":")[0] not in absent and line]
     ours = set(inspect.signature(getattr(optim, rule)).parameters)
