@@ -4,6 +4,8 @@ The cases are in tests/transcriptions; a rule without one fails here.
 """
 
 import json
+import re
+from pathlib import Path
 
 import fake_cupy
 import numpy as np
@@ -15,6 +17,7 @@ import kernels
 import minigrad as mg
 from minigrad import nn, optim
 
+ROOT = Path(__file__).resolve().parents[1]
 CASES = all_cases()
 RULES = list(optim.zoo.values())
 SHAPES = ((5, 3), (), (0,), (2, 3, 4), (1100,))
@@ -260,6 +263,16 @@ def test_every_rule_is_registered_with_a_case_and_its_oracles_are_those_of_its_c
         if record.name in tested:
             libraries = {lib.name for c in CASES if c.rule == record.name for lib in c.libraries}
             assert libraries <= set(record.oracles), record.name
+            assert record.proof or libraries == set(record.oracles) - {"paper"}, record.name
+
+
+@pytest.mark.parametrize("record", [r for r in RULES if r.proof], ids=lambda r: r.name)
+def test_a_proof_elsewhere_is_there_and_names_the_rule_and_its_oracles(record):
+    text = (ROOT / record.proof).read_text()
+    assert re.search(rf"\b{record.name}\b", text)
+    here = {lib.name for c in CASES if c.rule == record.name for lib in c.libraries} | {"paper"}
+    for library in set(record.oracles) - here:
+        assert re.search(rf"\b{library}\b", text), library
 
 
 def test_every_flag_of_every_text_is_used_by_a_case():
