@@ -1,7 +1,10 @@
 """Searches without gradients: minima and evaluation counts, the model's algebra, resume, bounds, errors."""
 
+import importlib.util
 import json
 import math
+import sys
+from pathlib import Path
 
 import fake_cupy
 import numpy as np
@@ -12,6 +15,7 @@ from minigrad import nn, optim
 from minigrad.optim.derivative_free import evolution
 from minigrad.optim.derivative_free.bayes import GaussianProcess, expected_improvement, latin, matern
 
+ROOT = Path(__file__).resolve().parent.parent
 SEARCHES = {
     "EvolutionStrategy": {},
     "CMAES": {},
@@ -478,3 +482,19 @@ def test_bad_options_and_a_missing_closure_are_errors():
     }.items():
         with pytest.raises(ValueError, match=match):
             bad()
+
+
+# -------------------------------------------------------------------------------------------------- surfaces
+
+
+def test_the_example_of_surfaces_draws_every_path(tmp_path):
+    pytest.importorskip("matplotlib")
+    spec = importlib.util.spec_from_file_location("surfaces", ROOT / "examples" / "surfaces.py")
+    surfaces = importlib.util.module_from_spec(spec)
+    sys.modules["surfaces"] = surfaces  # its dataclass asks for it
+    spec.loader.exec_module(surfaces)
+    surfaces.main(["--surfaces", "wells", "--out", str(tmp_path / "a.png")])
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    s = surfaces.SURFACES["wells"]
+    lowest = {rule: min(surfaces.path(rule, s)[1]) for rule in ("Adam", "BayesianOptimization", "CMAES")}
+    assert lowest["BayesianOptimization"] < 0.3 < 0.7 < lowest["Adam"]  # descent stays in the higher well

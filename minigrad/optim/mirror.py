@@ -36,7 +36,7 @@ class MirrorDescent(Optimizer):
         "burg"          -sum log p              p <- p / (1 + lr g p), for p >= 0, so relative to p squared;
                         where the denominator is below 1/10, at the pole of the map, it counts as 1/10
         "p-norm"        |p|_power^2 / 2         with power > 1, |p|_power the norm of a whole parameter:
-                        power = 2 is gradient descent, r / (r - 1) with r = 2 ln n much like EGU+- with n weights
+                        power = 2 is gradient descent; r / (r - 1), r = 2 ln n, much like EGU+- for n weights
         (f, h)          any other: f = grad psi and h = grad psi*, functions of Tensors; one after the other
                         gives back its argument. Each parameter is mapped by itself.
 
