@@ -181,7 +181,7 @@ BAD = [
     (lambda: F.interpolate(X), ValueError, "either size or scale_factor"),
     (lambda: F.interpolate(X, scale_factor=0.1), ValueError, r"output of size \[0, 0\]"),
     (lambda: F.interpolate(X, (3, 3, 3)), ValueError, r"one for each of \[6, 6\]"),
-    (lambda: F.interpolate(X, 3, mode="bilinear"), ValueError, "mode='bilinear'; use 'nearest'"),
+    (lambda: F.interpolate(X, 3, mode="bicubic"), ValueError, "mode='bicubic'; use 'nearest'"),
     (lambda: F.interpolate(X, 3, align_corners=True), ValueError, "neither align_corners nor antialias"),
     (lambda: F.interpolate(X[0, 0], 3), ValueError, r"\(N, C, L\) or \(N, C, H, W\)"),
     (lambda: nn.MaxPool2d(7)(X), ValueError, "kernel_size=7"),

@@ -218,3 +218,70 @@ class ParameterList(Module):
             f"({name}): Parameter containing: [{p.dtype} of size {'x'.join(map(str, p.shape))}]"
             for name, p in self._parameters.items()
         )
+
+
+class ParameterDict(Module):
+    """A dictionary of parameters, known to the module it is assigned to; plain Tensors become Parameters."""
+
+    def __init__(self, parameters: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] | None = None) -> None:
+        super().__init__()
+        self.update(parameters or {})
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._parameters))
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._parameters
+
+    def __getitem__(self, key: str) -> Parameter:
+        return self._parameters[key]
+
+    def __setitem__(self, key: str, value: Tensor) -> None:
+        self.register_parameter(key, value if isinstance(value, Parameter) else Parameter(value))
+
+    def __delitem__(self, key: str) -> None:
+        self._parameters[key]  # KeyError for a name that is no parameter of ours
+        delattr(self, key)
+
+    def keys(self) -> Iterable[str]:
+        """The names."""
+        return self._parameters.keys()
+
+    def values(self) -> Iterable[Parameter]:
+        """The parameters."""
+        return self._parameters.values()
+
+    def items(self) -> Iterable[tuple[str, Parameter]]:
+        """(name, parameter)"""
+        return self._parameters.items()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The parameter of a name, or something else."""
+        return self._parameters.get(key, default)
+
+    def clear(self) -> None:
+        """Take all parameters out."""
+        for key in list(self._parameters):
+            delattr(self, key)
+
+    def pop(self, key: str) -> Parameter:
+        """Take a parameter out and return it."""
+        value = self[key]
+        del self[key]
+        return value
+
+    def update(self, parameters: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> None:
+        """Add or replace parameters."""
+        named = parameters.items() if isinstance(parameters, (Mapping, ParameterDict)) else parameters
+        for key, value in named:
+            self[key] = value
+
+    def extra_repr(self) -> str:
+        """One line a parameter."""
+        return "\n".join(
+            f"({name}): Parameter containing: [{p.dtype} of size {'x'.join(map(str, p.shape))}]"
+            for name, p in self._parameters.items()
+        )

@@ -45,3 +45,16 @@ class Dropout3d(Dropout):
     """Dropout of whole channels: (N, C, D, H, W) or (C, D, H, W)"""
 
     function = staticmethod(F.dropout3d)
+
+
+class AlphaDropout(Dropout):
+    """In training, elements become selu's least value with probability p; mean 0 and variance 1 stay
+    [Klambauer et al. 2017]."""
+
+    function = staticmethod(F.alpha_dropout)
+
+
+class FeatureAlphaDropout(Dropout):
+    """AlphaDropout of whole channels: (N, C, ...)"""
+
+    function = staticmethod(F.feature_alpha_dropout)

@@ -99,6 +99,21 @@ def eye_(tensor: Tensor) -> Tensor:
     return _fill(tensor, np.eye(*tensor.array.shape))
 
 
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """The convolution that copies as many channels as there are, for each group: weight (out, in, *kernel)"""
+    shape = tensor.array.shape
+    if len(shape) not in (3, 4, 5):
+        raise ValueError(f"dirac_: a tensor {list(shape)}; it is a convolution's weight of 3, 4 or 5 dims")
+    if groups < 1 or shape[0] % groups:
+        raise ValueError(f"dirac_: groups={groups} must be positive and divide the {shape[0]} outputs")
+    values = np.zeros(shape)
+    each, middle = shape[0] // groups, tuple(n // 2 for n in shape[2:])
+    for g in range(groups):
+        for k in range(min(each, shape[1])):
+            values[(g * each + k, k, *middle)] = 1
+    return _fill(tensor, values)
+
+
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Tensor:
     """U(-a, a), a = gain sqrt(6 / (fan_in + fan_out))     [Glorot & Bengio 2010, eq. 16]"""
     bound = gain * math.sqrt(6.0 / sum(_fans("xavier_uniform_", tensor)))

@@ -95,3 +95,15 @@ class CosineEmbeddingLoss(Loss):
 
 class TripletMarginLoss(Loss):
     function, inputs = F.triplet_margin_loss, 3
+
+
+class TripletMarginWithDistanceLoss(Loss):
+    function, inputs = F.triplet_margin_with_distance_loss, 3
+
+
+class MultiMarginLoss(Loss):
+    function = F.multi_margin_loss
+
+
+class MultiLabelMarginLoss(Loss):
+    function = F.multilabel_margin_loss

@@ -14,6 +14,7 @@ from . import init
 from .functional.norm import check_eps, last_shape
 from .linear import check_sizes, empty_parameter
 from .module import Module
+from .wrapped import OfFunction
 
 
 def _full(shape: tuple[int, ...], value: float, device: Any, dtype: Any) -> Tensor:
@@ -298,3 +299,10 @@ class GroupNorm(_Affine):
     def extra_repr(self) -> str:
         affine = f"affine={self.affine}, bias={self.bias is not None}"
         return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, {affine}"
+
+
+class LocalResponseNorm(OfFunction):
+    function = F.local_response_norm
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

@@ -11,7 +11,7 @@ from .module import Module
 
 
 class _Pad(Module):
-    """`padding` is a number, or (left, right), or (left, right, top, bottom)."""
+    """`padding` is a number, or (left, right), (left, right, top, bottom), (..., front, back)."""
 
     dims: ClassVar[int]
     mode: ClassVar[str]
@@ -53,6 +53,12 @@ class ConstantPad2d(_ConstantPad):
     dims = 2
 
 
+class ConstantPad3d(_ConstantPad):
+    """`value` round the last three dims"""
+
+    dims = 3
+
+
 class _ZeroPad(_ConstantPad):
     def __init__(self, padding: Any) -> None:
         super().__init__(padding, 0.0)
@@ -73,6 +79,12 @@ class ZeroPad2d(_ZeroPad):
     dims = 2
 
 
+class ZeroPad3d(_ZeroPad):
+    """0 round the last three dims"""
+
+    dims = 3
+
+
 class ReflectionPad1d(_Pad):
     """The neighbours of the edge in reverse order, before and after the last dim"""
 
@@ -83,6 +95,12 @@ class ReflectionPad2d(_Pad):
     """The neighbours of the edges in reverse order, round the last two dims"""
 
     dims, mode = 2, "reflect"
+
+
+class ReflectionPad3d(_Pad):
+    """The neighbours of the edges in reverse order, round the last three dims"""
+
+    dims, mode = 3, "reflect"
 
 
 class ReplicationPad1d(_Pad):
@@ -97,6 +115,12 @@ class ReplicationPad2d(_Pad):
     dims, mode = 2, "replicate"
 
 
+class ReplicationPad3d(_Pad):
+    """The edges again, round the last three dims"""
+
+    dims, mode = 3, "replicate"
+
+
 class CircularPad1d(_Pad):
     """What stands at the other end, before and after the last dim"""
 
@@ -107,3 +131,9 @@ class CircularPad2d(_Pad):
     """What stands at the other ends, round the last two dims"""
 
     dims, mode = 2, "circular"
+
+
+class CircularPad3d(_Pad):
+    """What stands at the other ends, round the last three dims"""
+
+    dims, mode = 3, "circular"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from ..tensor import Tensor
 from . import functional as F
-from .functional.windows import Sizes
+from .functional.windows import Sizes, numbers
 from .module import Module
 from .wrapped import OfFunction
 
@@ -80,6 +81,48 @@ class AvgPool2d(_AvgPool):
     function = F.avg_pool2d
 
 
+class LPPool1d(OfFunction):
+    function = F.lp_pool1d
+
+    def extra_repr(self) -> str:
+        shown = ("norm_type", "kernel_size", "stride", "ceil_mode")
+        return ", ".join([f"{name}={getattr(self, name)}" for name in shown])
+
+
+class LPPool2d(LPPool1d):
+    function = F.lp_pool2d
+
+
+class _MaxUnpool(Module):
+    dims: ClassVar[int]
+
+    def __init__(self, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0) -> None:
+        super().__init__()
+        name = type(self).__name__
+        self.kernel_size = numbers(name, "kernel_size", kernel_size, self.dims, 1)
+        self.stride = self.kernel_size if stride is None else numbers(name, "stride", stride, self.dims, 1)
+        self.padding = numbers(name, "padding", padding, self.dims, 0)
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        function = F.max_unpool1d if self.dims == 1 else F.max_unpool2d
+        return function(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """nn.functional.max_unpool1d"""
+
+    dims = 1
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """nn.functional.max_unpool2d"""
+
+    dims = 2
+
+
 class _Adaptive(OfFunction):
     def extra_repr(self) -> str:
         return f"output_size={self.output_size}"
@@ -142,6 +185,13 @@ class Upsample(Module):
     def extra_repr(self) -> str:
         what = f"size={self.size!r}" if self.scale_factor is None else f"scale_factor={self.scale_factor!r}"
         return f"{what}, mode={self.mode!r}"
+
+
+class UpsamplingBilinear2d(Upsample):
+    """Upsample with mode 'bilinear' and align_corners"""
+
+    def __init__(self, size: Any = None, scale_factor: Any = None) -> None:
+        super().__init__(size, scale_factor, "bilinear", True)
 
 
 class UpsamplingNearest2d(Upsample):

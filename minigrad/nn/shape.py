@@ -1,4 +1,5 @@
-"""Shapes as modules: Flatten and Unflatten; and the distances of nn.functional."""
+"""Shapes as modules: Flatten, Unflatten, shuffles of pixels and channels; and the distances of
+nn.functional."""
 
 from __future__ import annotations
 
@@ -49,3 +50,20 @@ class CosineSimilarity(OfFunction):
 
 class PairwiseDistance(OfFunction):
     function, inputs = F.pairwise_distance, 2
+
+
+class _Rearranged(OfFunction):
+    def extra_repr(self) -> str:
+        return ", ".join([f"{name}={getattr(self, name)}" for name in self.names])
+
+
+class PixelShuffle(_Rearranged):
+    function = F.pixel_shuffle
+
+
+class PixelUnshuffle(_Rearranged):
+    function = F.pixel_unshuffle
+
+
+class ChannelShuffle(_Rearranged):
+    function = F.channel_shuffle

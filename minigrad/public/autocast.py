@@ -44,7 +44,8 @@ FLOAT32 = """
     layer_norm group_norm rms_norm interpolate
     cross_entropy nll_loss mse_loss l1_loss smooth_l1_loss huber_loss kl_div binary_cross_entropy_with_logits
     poisson_nll_loss gaussian_nll_loss soft_margin_loss multilabel_soft_margin_loss margin_ranking_loss
-    hinge_embedding_loss cosine_embedding_loss triplet_margin_loss
+    hinge_embedding_loss cosine_embedding_loss triplet_margin_loss multi_margin_loss multilabel_margin_loss
+    pdist
 """
 WIDEST = """
     addcdiv addcmul atan2 bilinear cat stack cross linalg_cross dot inner tensordot index_put scatter_add

@@ -28,10 +28,19 @@ from .activation import (
     tanhshrink,
     threshold,
 )
+from .arrange import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from .attention import packed_attention, scaled_dot_product_attention
-from .classes import cross_entropy, nll_loss, one_hot
+from .classes import cross_entropy, multi_margin_loss, multilabel_margin_loss, nll_loss, one_hot
 from .conv import conv1d, conv2d, conv_transpose1d, conv_transpose2d, fold, unfold
-from .dropout import dropout, dropout1d, dropout2d, dropout3d, dropout_add
+from .dropout import (
+    alpha_dropout,
+    dropout,
+    dropout1d,
+    dropout2d,
+    dropout3d,
+    dropout_add,
+    feature_alpha_dropout,
+)
 from .linear import bilinear, linear
 from .loss import (
     binary_cross_entropy,
@@ -53,9 +62,19 @@ from .margin import (
     margin_ranking_loss,
     normalize,
     pairwise_distance,
+    pdist,
     triplet_margin_loss,
+    triplet_margin_with_distance_loss,
 )
-from .norm import batch_norm, group_norm, instance_norm, layer_norm, residual_layer_norm, rms_norm
+from .norm import (
+    batch_norm,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    local_response_norm,
+    residual_layer_norm,
+    rms_norm,
+)
 from .pad import interpolate, pad
 from .pool import (
     adaptive_avg_pool1d,
@@ -64,7 +83,11 @@ from .pool import (
     adaptive_max_pool2d,
     avg_pool1d,
     avg_pool2d,
+    lp_pool1d,
+    lp_pool2d,
     max_pool1d,
     max_pool2d,
+    max_unpool1d,
+    max_unpool2d,
 )
 from .sparse import embedding

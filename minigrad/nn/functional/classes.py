@@ -185,3 +185,66 @@ def _from_probabilities(
         terms = terms * weight.reshape(classes, *[1] * (x.array.ndim - 1 - axis))
     loss = -terms.sum(axis)
     return reduced(loss, reduction)
+
+
+@listed
+def multi_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """w[t] sum over i != t of max(0, margin - x[t] + x[i])^p / C: (N, C) and (N), or (C) and ()
+
+    The mean is over the examples [Crammer & Singer 2001, in another form].
+    """
+    name = "multi_margin_loss"
+    check(name, reduction, size_average, reduce)
+    if p not in (1, 2):
+        raise ValueError(f"{name}: p={p}; use 1 or 2")
+    if input.array.ndim > 2:
+        raise ValueError(f"{name}: input {list(input.shape)}; it is (N, C) or (C)")
+    _shapes(name, input, target, weight)
+    x = input if input.array.ndim == 2 else input.reshape(1, -1)
+    count, t = x.array.shape[1], target.array.reshape(-1)
+    in_range(name, t, count, None)
+    z = ops.clamp_min(x - ops.take_along(x, t[:, None], 1) + float(margin), x.array.dtype.type(0))
+    others = xp_of(t).arange(count) != t[:, None]
+    loss = ops.masked(z if p == 1 else z * z, others).sum(1) / count
+    if weight is not None:
+        loss = loss * ops.take(weight, t, 0)
+    return reduced(loss.reshape(target.array.shape), reduction)
+
+
+@listed
+def multilabel_margin_loss(
+    input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
+) -> Tensor:
+    """sum over the labels t and the classes i that are none of max(0, 1 - x[t] + x[i]) / C
+
+    input (N, C) or (C); target of the same shape holds each example's labels, those before its first -1.
+    """
+    name = "multilabel_margin_loss"
+    check(name, reduction, size_average, reduce)
+    x = floating(name, input)
+    t = target.array
+    if t.dtype.kind not in "iu":
+        raise TypeError(f"{name}: target {target.dtype.name}; it holds class numbers: cast with .long()")
+    if x.array.ndim not in (1, 2) or t.shape != x.array.shape:
+        raise ValueError(f"{name}: input {list(x.shape)}, target {list(t.shape)}; both are (N, C) or (C)")
+    single = x.array.ndim == 1
+    rows, t = (x.reshape(1, -1), t.reshape(1, -1)) if single else (x, t)
+    xp, count = xp_of(t), rows.array.shape[1]
+    there = xp.cumsum(t < 0, axis=1) == 0  # before the first -1
+    t = xp.where(there, t, 0)
+    in_range(name, t, count, None)
+    labels = (xp.arange(count) == t[:, :, None]) & there[:, :, None]  # (N, label, class)
+    none = ~labels.any(axis=1)
+    z = 1 - rows.gather(1, Tensor(t)).reshape(*t.shape, 1) + rows.reshape(len(t), 1, count)
+    z = ops.clamp_min(z, rows.array.dtype.type(0))
+    loss = ops.masked(z, there[:, :, None] & none[:, None, :]).sum((1, 2)) / count
+    return reduced(loss[0] if single else loss, reduction)

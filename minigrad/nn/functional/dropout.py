@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ... import random
+from ... import ops, random
 from ...backend import device_of
 from ...ops import fused, layers
 from ...public.autocast import listed
 from ...tensor import Tensor
-from .activation import floating
+from .activation import SELU_ALPHA, SELU_SCALE, floating
 
 
 def check_rate(name: str, p: float, inplace: bool) -> None:
@@ -81,3 +81,35 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
 def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """dropout of whole channels: (N, C, D, H, W) or (C, D, H, W)     [Tompson et al. 2015]"""
     return _channels("dropout3d", input, p, training, inplace, 3)
+
+
+def _alpha(x: Tensor, p: float, shape: tuple[int, ...]) -> Tensor:
+    """x where a mask of this shape keeps it, else the least value of selu, at the same mean and variance."""
+    if p == 1:
+        return x * 0.0
+    kept = _drop(x.new_ones(shape), p).array != 0
+    least = -SELU_SCALE * SELU_ALPHA
+    a = ((least * least * p + 1) * (1 - p)) ** -0.5
+    return (ops.select(kept, x, x.array.dtype.type(least)) - least * p) * a
+
+
+def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
+    """a (x - p s) or, with probability p, a (s - p s), for s = -1.7581 the least value of selu and
+    a = ((s^2 p + 1) (1 - p))^(-1/2): mean 0 and variance 1 stay as they are     [Klambauer et al. 2017]
+    """
+    check_rate("alpha_dropout", p, inplace)
+    x = floating("alpha_dropout", input)
+    return _alpha(x, p, x.array.shape) if training and p else x
+
+
+def feature_alpha_dropout(
+    input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """alpha_dropout of whole channels: (N, C, ...)"""
+    check_rate("feature_alpha_dropout", p, inplace)
+    x = floating("feature_alpha_dropout", input)
+    if x.array.ndim < 2:
+        raise ValueError(f"feature_alpha_dropout: input {list(x.shape)}; it is (N, C, ...)")
+    if not training or not p:
+        return x
+    return _alpha(x, p, (*x.array.shape[:2], *[1] * (x.array.ndim - 2)))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ... import ops
+from ...backend import device_of, to_device
 from ...public.autocast import listed
 from ...public.broadcasting import broadcast_tensors
 from ...public.dims import one_dim
@@ -147,3 +151,39 @@ def triplet_margin_loss(
     if swap:
         far = ops.minimum(far, pairwise_distance(positive, negative, p, eps))
     return reduced(_floor(margin + near - far, 0), reduction)
+
+
+def triplet_margin_with_distance_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
+    """triplet_margin_loss by any distance: distance_function(x1, x2), pairwise_distance if none is given"""
+    name = "triplet_margin_with_distance_loss"
+    check(name, reduction)
+    if margin <= 0:
+        raise ValueError(f"{name}: margin {margin}; it must be positive")
+    fit(name, anchor=anchor, positive=positive, negative=negative)
+    distance = pairwise_distance if distance_function is None else distance_function
+    near, far = distance(anchor, positive), distance(anchor, negative)
+    if swap:
+        far = ops.minimum(far, distance(positive, negative))
+    return reduced(_floor(margin + near - far, 0), reduction)
+
+
+@listed
+def pdist(input: Tensor, p: float = 2.0) -> Tensor:
+    """||x_i - x_j||_p of all pairs i < j of rows, in order: (N, D) -> (N (N - 1) / 2)"""
+    x = floating("pdist", input)
+    if x.array.ndim != 2:
+        raise ValueError(f"pdist: input {list(x.shape)}; it is (N, D)")
+    if p < 0:
+        raise ValueError(f"pdist: p={p}; it must not be negative")
+    pairs = np.triu_indices(x.array.shape[0], 1)
+    first, second = (ops.take(x, to_device(k, device_of(x.array)), 0) for k in pairs)
+    return (first - second).norm(p, -1)

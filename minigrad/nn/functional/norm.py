@@ -25,6 +25,8 @@ from ...public.promote import cast
 from ...statistics import held
 from ...tensor import Tensor
 from .activation import floating
+from .pad import pad
+from .pool import avg_pool2d
 
 
 def _like(name: str, x: Tensor, shape: tuple[int, ...], **tensors: Tensor | None) -> Tensor:
@@ -291,3 +293,27 @@ def _follow(x: Any, running_mean: Tensor, running_var: Tensor, momentum: float) 
         f = now.dtype.type(momentum)
         a[...] = (now.dtype.type(1) - f) * a + f * now.mean(axis=0)
         running.touch()
+
+
+@of_tensors
+def local_response_norm(
+    input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
+    """x / (k + alpha mean of x^2 over `size` neighbouring channels)^beta: (N, C, ...)
+
+    [Krizhevsky, Sutskever & Hinton 2012, sec. 3.3; they take the sum instead of the mean]. Channels beyond
+    the first and the last count as 0; of an even size the larger half is before.
+    """
+    x = floating("local_response_norm", input)
+    shape = x.array.shape
+    if len(shape) < 3 or isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(
+            f"local_response_norm: input {list(shape)}, size={size!r}; the input is (N, C, ...) with at "
+            "least 3 dims, size a positive whole number"
+        )
+    if not x.array.size:
+        return x
+    squares = (x * x).reshape(shape[0], 1, shape[1], -1)
+    around = pad(squares, (0, 0, size // 2, (size - 1) // 2))
+    mean = avg_pool2d(around, (size, 1), 1).reshape(shape)
+    return x / (mean * alpha + k) ** beta

@@ -1,4 +1,4 @@
-"""Padding, and enlarging by repetition."""
+"""Padding, and images at another size."""
 
 from __future__ import annotations
 
@@ -93,6 +93,26 @@ def _nearest(size: int, out: int, factor: float | None, exact: bool, device: Any
     return to_device(index, device), repeated
 
 
+@functools.lru_cache(maxsize=256)
+def _neighbours(
+    size: int, out: int, factor: float | None, corners: bool, device: Any
+) -> tuple[Any, Any, Any]:
+    """The two elements that each of `out` places lies between, and how far it is from the first one."""
+    if corners:
+        place = np.arange(out) * ((size - 1) / (out - 1) if out > 1 else 0.0)
+    else:
+        scale = size / out if factor is None else 1 / factor
+        place = np.maximum((np.arange(out) + 0.5) * scale - 0.5, 0.0)
+    first = np.minimum(place.astype(np.int64), size - 1)
+    second = np.minimum(first + 1, size - 1)
+    return to_device(first, device), to_device(second, device), to_device(place - first, device)
+
+
+def _between(x: Tensor, axis: int, first: Any, second: Any, part: Any) -> Tensor:
+    share = Tensor(part.astype(x.array.dtype).reshape(-1, *[1] * (x.array.ndim - 1 - axis)))
+    return ops.take(x, first, axis) * (1 - share) + ops.take(x, second, axis) * share
+
+
 @listed
 def interpolate(
     input: Tensor,
@@ -103,16 +123,25 @@ def interpolate(
     recompute_scale_factor: bool | None = None,
     antialias: bool = False,
 ) -> Tensor:
-    """input (N, C, L) or (N, C, H, W) at another size, each pixel a copy of the nearest one.
+    """input (N, C, L) or (N, C, H, W) at another size.
 
     Either size or scale_factor is given, a number or one for each dim; the size is floor(old * factor).
+    mode          "nearest", "nearest-exact": each pixel is a copy; "linear" (N, C, L) and "bilinear"
+                  (N, C, H, W): between the two nearest of each dim, in proportion
+    align_corners with it the centres of the outer pixels stay where they are, without it the outer edges
     """
     x = floating("interpolate", input)
-    if mode not in ("nearest", "nearest-exact"):
-        raise ValueError(f"interpolate: mode={mode!r}; use 'nearest' or 'nearest-exact'")
-    if align_corners is not None or antialias:
-        raise ValueError(f"interpolate: mode={mode!r} takes neither align_corners nor antialias")
     old = x.array.shape[2:]
+    if mode not in ("nearest", "nearest-exact", "linear", "bilinear"):
+        raise ValueError(
+            f"interpolate: mode={mode!r}; use 'nearest', 'nearest-exact', 'linear' or 'bilinear'"
+        )
+    between = mode in ("linear", "bilinear")
+    if antialias or (align_corners is not None and not between):
+        raise ValueError(f"interpolate: mode={mode!r} takes neither align_corners nor antialias")
+    if between and len(old) != (1 if mode == "linear" else 2):
+        form = "(N, C, L)" if mode == "linear" else "(N, C, H, W)"
+        raise ValueError(f"interpolate: input {list(x.shape)}; with mode={mode!r} it is {form}")
     if len(old) not in (1, 2) or min(old) < 1:
         raise ValueError(f"interpolate: input {list(x.shape)}; it has the shape (N, C, L) or (N, C, H, W)")
     if not x.array.shape[1]:
@@ -133,6 +162,11 @@ def interpolate(
         raise ValueError(f"interpolate: an output of size {new}; it must be at least 1")
     factors = [None] * len(old) if scale_factor is None or recompute_scale_factor else each
     exact, where = mode != "nearest", device_of(x.array)
+    if between:
+        for axis, (n, m, f) in enumerate(zip(old, new, factors, strict=True)):
+            if n != m:
+                x = _between(x, axis + 2, *_neighbours(n, m, f, bool(align_corners), where))
+        return x
     found = [_nearest(n, m, f, exact, where) for n, m, f in zip(old, new, factors, strict=True)]
     if all(repeated for _, repeated in found):
         return _repeated(x, old, new, [m // n for n, m in zip(old, new, strict=True)])

@@ -7,6 +7,7 @@ k of n on a size H is floor(k H / n) ... ceil((k + 1) H / n): all are alike wher
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +16,10 @@ import numpy as np
 from kernels.windows import Windows
 
 from ... import ops
-from ...backend import device_of, to_device
+from ...backend import device_of, on_device, to_device
 from ...ops import pool
 from ...tensor import Tensor
+from .activation import floating
 from .windows import Sizes, fixed, full, image, like_input, numbers, reach, windows, with_channels
 
 
@@ -196,6 +198,122 @@ def avg_pool2d(
         count_include_pad,
         divisor_override,
     )
+
+
+def _power(y: Tensor, taps: int, norm_type: float) -> Tensor:
+    """(taps max(y, 0))^(1 / norm_type), with the sign of y"""
+    return (y.sign() * ops.relu(y.abs()) * taps) ** (1.0 / norm_type)
+
+
+def _norm_type(name: str, norm_type: float) -> float:
+    if not norm_type:
+        raise ValueError(f"{name}: norm_type={norm_type}; it must not be 0")
+    return float(norm_type)
+
+
+def lp_pool1d(
+    input: Tensor,
+    norm_type: float,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """As lp_pool2d: (N, C, L) or (C, L) -> (N, C, L') or (C, L')"""
+    p = _norm_type("lp_pool1d", norm_type)
+    taps = numbers("lp_pool1d", "kernel_size", kernel_size, 1, 1)[0]
+    powers = floating("lp_pool1d", input) ** p
+    return _power(_avg_pool("lp_pool1d", 1, powers, kernel_size, stride, 0, ceil_mode, True, None), taps, p)
+
+
+def lp_pool2d(
+    input: Tensor,
+    norm_type: float,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """(sum of x^p)^(1/p) over each window, p = norm_type: 1 is the sum, infinity would be the largest
+
+    (N, C, H, W) or (C, H, W) -> (N, C, H', W') or (C, H', W'), the sizes of avg_pool2d. With an odd p a
+    negative sum keeps its sign. What ceil_mode lets a window reach beyond the image counts as much as
+    the rest.
+    """
+    p = _norm_type("lp_pool2d", norm_type)
+    taps = math.prod(numbers("lp_pool2d", "kernel_size", kernel_size, 2, 1))
+    powers = floating("lp_pool2d", input) ** p
+    return _power(_avg_pool("lp_pool2d", 2, powers, kernel_size, stride, 0, ceil_mode, True, None), taps, p)
+
+
+# -------------------------------------------------------------------------------------- the reverse
+
+
+def _max_unpool(
+    name: str,
+    dims: int,
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    output_size: Sequence[int] | None,
+) -> Tensor:
+    x = with_channels(name, image(name, input, dims), input)
+    if not isinstance(indices, Tensor) or indices.array.dtype != np.int64:
+        raise TypeError(
+            f"{name}: indices are what {name.replace('un', '')} returns as int64 with return_indices"
+        )
+    if indices.array.shape != input.array.shape:
+        raise ValueError(
+            f"{name}: indices {list(indices.shape)} for an input {list(input.shape)}; shapes must be equal"
+        )
+    kernel = numbers(name, "kernel_size", kernel_size, dims, 1)
+    steps = kernel if stride is None else numbers(name, "stride", stride, dims, 1)
+    before = numbers(name, "padding", padding, dims, 0)
+    old = x.array.shape[4 - dims :]
+    usual = [(n - 1) * s - 2 * p + k for n, s, p, k in zip(old, steps, before, kernel, strict=True)]
+    size = usual if output_size is None else list(output_size)[-dims:]
+    if output_size is not None and (
+        len(output_size) not in (dims, dims + 1, dims + 2)
+        or any(not u - s < n < u + s for n, u, s in zip(size, usual, steps, strict=True))
+    ):
+        near = [[u - s + 1, u + s - 1] for u, s in zip(usual, steps, strict=True)]
+        raise ValueError(f"{name}: output_size={list(output_size)}; each lies in one of {near}")
+    lead, area = x.array.shape[:2], math.prod(size)
+    places = indices.array.reshape(*lead, math.prod(old))
+    if not on_device(places) and places.size and not 0 <= places.min() <= places.max() < area:
+        raise IndexError(
+            f"{name}: indices from {places.min()} to {places.max()} for an output of size {size}"
+        )
+    y = x.new_zeros((*lead, area)).scatter(2, Tensor(places), x.reshape(*lead, math.prod(old)))
+    return like_input(y.reshape(*lead, *(1,) * (2 - dims), *size), input, dims)
+
+
+def max_unpool1d(
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    output_size: Sequence[int] | None = None,
+) -> Tensor:
+    """As max_unpool2d: (N, C, L) or (C, L) -> (N, C, L') or (C, L')"""
+    return _max_unpool("max_unpool1d", 1, input, indices, kernel_size, stride, padding, output_size)
+
+
+def max_unpool2d(
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    output_size: Sequence[int] | None = None,
+) -> Tensor:
+    """What max_pool2d took, back at its place, and 0 elsewhere: (N, C, H', W') -> (N, C, H, W), or without N.
+
+    `indices` are what max_pool2d gives with return_indices. H = (H' - 1) s - 2 p + k, or what output_size
+    says, which may differ by less than the stride. Of windows that name one pixel the last one counts.
+    """
+    return _max_unpool("max_unpool2d", 2, input, indices, kernel_size, stride, padding, output_size)
 
 
 # ------------------------------------------------------------------------------------ adaptive
