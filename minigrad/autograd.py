@@ -78,6 +78,7 @@ class Op:
         self.name, self.view, self.aux = forward.__name__.strip("_"), view, aux
         self.names, self.variadic = parameters_of(forward)
         self.kept: list[str] = []  # the names that some vjp reads, in the order of `saved`
+        self.has_y = False  # whether y is one of them
         self.vjps: dict[str, Callable] = {}  # argument -> function of (g, saved), in the order of `edges`
         self.pullbacks: tuple[Callable, ...] = ()  # the same functions
         self.joint: Callable | None = None  # one function of (g, needed, saved) for all arguments
@@ -104,6 +105,7 @@ class Op:
                 raise TypeError(f"{self.name}: a vjp asks for {name!r}, which the operation does not have")
             if name not in self.kept:
                 self.kept.append(name)
+        self.has_y = "y" in self.kept
         return pullback_of(self, function, skip)
 
 
@@ -254,8 +256,8 @@ def _run(
             g = pending.pop(node)
             record, edges = node.op, node.edges
             saved = node.saved
-            if saved or saved is None:
-                saved = _checked(node, create_graph)
+            if saved is None or record.has_y or (saved and record.versions(saved) != node.seen):
+                saved = _checked(node, create_graph)  # which says what is wrong
             if node.hooks is not None:
                 g = hooked(node.hooks, g)
             if node.out is not None and (out := node.out()) is not None:
@@ -308,7 +310,7 @@ def _run(
 class _Start:
     """What stands in place of an operation above the outputs: it hands each its gradient."""
 
-    name, kept, pullbacks = "backward", (), ()
+    name, kept, has_y, pullbacks = "backward", (), False, ()
 
     def __init__(self, seeds: list[Tensor]):
         self.joint = lambda g, needed, saved: seeds
@@ -327,7 +329,7 @@ def _checked(node: Node, create_graph: bool) -> tuple:
             f"backward: a tensor that {record.name} needs was modified in place after it was used; "
             "compute the backward first, or modify a clone"
         )
-    if "y" in record.kept:
+    if record.has_y:
         k = record.kept.index("y")
         y = saved[k].detach()
         y.node, y.requires_grad = node, create_graph
@@ -381,14 +383,14 @@ def _leading_to(outputs: list[Tensor], asked: dict) -> set:
 
 def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
     """leaf.grad += g: the first goes into the arena's slot if there is one, later ones are added."""
+    grad = leaf.grad
     if create_graph:
-        leaf.grad = own(g) if leaf.grad is None else leaf.grad + g
-    elif leaf.grad is not None:
-        if leaf.grad.requires_grad:  # made with create_graph: part of a graph, never changed in place
-            leaf.grad = leaf.grad.detach() + g
-        else:
-            added(leaf, g)
-    else:
+        leaf.grad = own(g) if grad is None else grad + g
+    elif grad is None:
         leaf.grad = filled(leaf, g)
+    elif grad.requires_grad:  # made with create_graph: part of a graph, never changed in place
+        leaf.grad = grad.detach() + g
+    else:
+        added(leaf, g)
     if mode.scaled:
         leaf.grad.scaled = True  # until GradScaler.unscale_

@@ -143,10 +143,10 @@ class Tensor:
 
     def unit_gradient(self) -> Tensor:
         """The gradient of self with respect to itself: one."""
-        key = (self.array.dtype, self.array.shape, str(self.device))
-        if key not in _ones:
-            _ones[key] = Tensor(backend.full(self.array.shape, 1, self.array.dtype, self.device))
-        return _ones[key]
+        key = (self.array.dtype, self.array.shape, self.device)
+        if (found := _ones.get(key)) is None:
+            found = _ones[key] = Tensor(backend.full(self.array.shape, 1, self.array.dtype, self.device))
+        return found
 
     def detach(self) -> Tensor:
         """The same memory, outside the graph."""

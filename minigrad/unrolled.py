@@ -32,7 +32,7 @@ shapes and types (`explained`).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .anomaly import adopt
@@ -58,7 +58,9 @@ def call_of(op: Any, scope: dict, general: str | None = None) -> Callable:
         a, b = fixed
         lines += [f" if not isinstance({b}, Tensor): return {general}({args})"]
         lines += [f" {a}_, {b}_ = {a}.array, {b}.array"]
-        lines += [f" if {a}_.dtype is not {b}_.dtype: return {general}({args})"]
+        lines += [
+            f" if {a}_.dtype is not {b}_.dtype or type({a}_) is not type({b}_): return {general}({args})"
+        ]
         lines += [f" {n}_from = ({n}.node or {n}) if {n}.requires_grad else None" for n in recorded]
     else:
         for n in fixed:
@@ -84,12 +86,13 @@ def call_of(op: Any, scope: dict, general: str | None = None) -> Callable:
         edges += [f"*[(t.node or t) if t.requires_grad else None for t in {rest}]" for _ in star]
         kept = [{"y": "same(out)"}.get(n, n) for n in op.kept]  # y without its node: no reference cycle
         lines += [f" if ({' or '.join(need)}) and mode.enabled:", "  out.requires_grad = True"]
-        lines += ["  out.node = node = new(Node)", "  node.op = record", "  node.born = next(clock)"]
+        lines += ["  out.node = node = Node()", "  node.op = record", "  node.born = next(clock)"]
         lines += [
             f"  node.edges = ({', '.join(edges)},)",
             f"  node.saved = ({''.join(k + ', ' for k in kept)})",
         ]
-        lines += [f"  node.seen = {_versions(op, lambda k, n: 'out' if n == 'y' else n)}"]
+        sure = fixed if general else ()  # what is a Tensor for sure
+        lines += [f"  node.seen = {_versions(op, lambda k, n: 'out' if n == 'y' else n, sure)}"]
         lines += ["  node.shape = y.shape", "  node.hooks = node.out = None"]
     exec("\n".join([*lines, " return out"]), scope)
     return scope[name]
@@ -102,6 +105,14 @@ def parameters_of(function: Callable) -> tuple[list[str], bool]:
         return list(inspect.signature(function).parameters), False
     variadic = bool(code.co_flags & inspect.CO_VARARGS)
     return list(code.co_varnames[: code.co_argcount + variadic]), variadic
+
+
+def operator_of(operation: Callable, name: str, general: Callable) -> Callable:
+    """The text of an operation once more, as the operator of that name."""
+    op = operation.op  # type: ignore[attr-defined]
+    call = first_call(op, op.scope | {"general": general}, "general")
+    call.__name__ = call.__qualname__ = name
+    return call
 
 
 def first_call(op: Any, scope: dict, general: str | None = None) -> Callable:
@@ -131,10 +142,14 @@ def pullback_of(op: Any, function: Callable, skip: int) -> Callable:
     return eval(f"lambda {given}, saved: vjp({given}{taken})", {"vjp": function})
 
 
-def _versions(op: Any, place: Callable[[int, str], str]) -> str:
+def _versions(op: Any, place: Callable[[int, str], str], sure: Sequence[str] = ()) -> str:
     rest = op.names[-1] if op.variadic else None
     counts = [
-        f"sum([t.version[0] for t in {place(k, n)}])" if n == rest else _VERSION.format(place(k, n))
+        f"sum([t.version[0] for t in {place(k, n)}])"
+        if n == rest
+        else f"{n}.version[0]"
+        if n in sure
+        else _VERSION.format(place(k, n))
         for k, n in enumerate(op.kept)
         if n != "aux"
     ]

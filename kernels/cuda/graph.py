@@ -15,12 +15,17 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-_local = threading.local()
+
+class _Local(threading.local):
+    recorder: Any = None  # a class attribute: looking for one that is missing takes six times as long
+
+
+_local = _Local()
 
 
 def current() -> Any:
     """The recorder of the step that this thread watches or captures; None almost always."""
-    return getattr(_local, "recorder", None)
+    return _local.recorder
 
 
 def refuse(what: str) -> None:

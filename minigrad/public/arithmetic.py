@@ -10,6 +10,7 @@ import numpy as np
 from .. import ops
 from ..backend import as_dtype, bool_, float64, on_device
 from ..tensor import Tensor
+from ..unrolled import operator_of
 from .autocast import where_listed, without
 from .promote import (
     dtype_of_number,
@@ -230,6 +231,7 @@ def operator(name: str, fast: Callable, general: Callable, symbol: str) -> None:
     """Attach __name__, __rname__ and __iname__.
 
     Two tensors of one dtype go straight to the operation `fast`, and so does a floating tensor with a number.
+    Where `fast` is an operation and not a choice between two, the operator is that operation's own text.
     """
 
     plain = without(general)
@@ -252,7 +254,8 @@ def operator(name: str, fast: Callable, general: Callable, symbol: str) -> None:
     def changing(self: Tensor, other: Any) -> Tensor:
         return self.changed(plain(alias_of(self), other), f"{symbol}=")
 
-    for method_name, function in (("", forward), ("r", reflected), ("i", changing)):
+    straight = operator_of(fast, f"__{name}__", forward) if hasattr(fast, "op") else forward
+    for method_name, function in (("", straight), ("r", reflected), ("i", changing)):
         function.__name__ = f"__{method_name}{name}__"
         setattr(Tensor, function.__name__, where_listed(function))
 
