@@ -33,7 +33,7 @@ class Refused(RuntimeError):
 def _place() -> str:
     """The line of the user's that is being executed."""
     frame: Any = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(OURS):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith((*OURS, "<")):
         frame = frame.f_back
     return f"{Path(frame.f_code.co_filename).name}, line {frame.f_lineno}, in {frame.f_code.co_name}"
 
@@ -117,6 +117,7 @@ class Recorder:
         """What the kernels take from `scalars` until the next call of this or of `updated` is this run's."""
         self.launch = Launch(optimizer, group, flags, run, scalars, self.steps[optimizer])
         self.launches.append(self.launch)
+        self.leaves.update(dict.fromkeys(run.params))
 
     def updated(self, optimizer: Optimizer, arenas: Any) -> None:
         """An optimizer's launches have been made."""

@@ -15,7 +15,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from .device import current, inside
+from .device import current, inside, memory_of_pools
 
 DTYPES = {0: np.dtype("f4"), 1: np.dtype("f8"), 2: np.dtype("f2"), 14: np.dtype(ml_dtypes.bfloat16)}
 COMPUTES = {68: (0, 2, 14), 77: (0,), 75: (0,), 70: (1,)}  # compute type -> types of the operands
@@ -28,12 +28,12 @@ class Refused(Exception):
 
 
 def view(
-    address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype, replayed: bool = False
+    address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype, among: Any = None
 ) -> np.ndarray:
     """The device's memory as an array; strides in elements."""
     extent = sum((n - 1) * s for n, s in zip(shape, strides)) + 1
     nbytes = extent * dtype.itemsize
-    if not inside(address, nbytes, replayed):
+    if not inside(address, nbytes, among):
         raise Refused(f"{nbytes} bytes at {address:#x} are not in one array's memory")
     raw = (ctypes.c_char * nbytes).from_address(address)
     return np.ndarray(shape, dtype, raw, 0, [s * dtype.itemsize for s in strides])
@@ -145,9 +145,10 @@ class FakeCublas:
         captured = current().capture is not None
 
         def run() -> None:  # the addresses are read when it runs, also at a replay
+            among = memory_of_pools() if captured else None
             for addresses in zip(*tables):
                 arrays = [
-                    view(int(x), (r, w), (1, ld), dtype, captured) for x, (r, w, ld) in zip(addresses, places)
+                    view(int(x), (r, w), (1, ld), dtype, among) for x, (r, w, ld) in zip(addresses, places)
                 ]
                 multiply(*arrays, ta, tb, *numbers)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -94,10 +95,19 @@ class Block:
         return placed
 
 
-def inside(address: int, nbytes: int, replayed: bool = False) -> bool:
-    """Whether these bytes lie in the memory of one array; of a replayed graph, in that of some pool."""
-    sizes = {a: memory.size for a, memory in list(_pooled.items())} if replayed else _live
-    return any(a <= address and address + nbytes <= a + size for a, size in sizes.items())
+def memory_of_pools() -> tuple[list[int], dict[int, int]]:
+    """All memory that pools have, for `inside`: what a replayed graph works on need not be an array's."""
+    sizes = {a: memory.size for a, memory in list(_pooled.items())}
+    return sorted(sizes), sizes
+
+
+def inside(address: int, nbytes: int, among: Any = None) -> bool:
+    """Whether these bytes lie in the memory of one array (or of one block of memory_of_pools())."""
+    if among is None:
+        return any(a <= address and address + nbytes <= a + size for a, size in list(_live.items()))
+    starts, sizes = among
+    at = bisect_right(starts, address) - 1
+    return at >= 0 and address + nbytes <= starts[at] + sizes[starts[at]]
 
 
 class Device(Counts):
