@@ -302,7 +302,11 @@ class Optimizer(Hooked):
         """A copy of state and options in PyTorch's form: state by index, groups with indices and, where they
         were given, param_names."""
         self.telling("saving")
-        return self.passing("saved", states.save(self))
+        return self.passing("saved", self.bare())
+
+    def bare(self) -> dict[str, Any]:
+        """The state_dict() that no hook has seen, for copies of the optimizer."""
+        return states.save(self)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over state and options of a state_dict(), PyTorch's own too.
@@ -317,16 +321,7 @@ class Optimizer(Hooked):
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {k: v for k, v in self.__dict__.items() if k not in ("hooks", "steps", "kept", "own")}
-        return kept | {"saved": self.without_hooks()}
-
-    def without_hooks(self) -> dict[str, Any]:
-        """The state_dict() that no hook has seen, for a copy of the optimizer."""
-        hooks = self.hooks
-        self.unhook()
-        try:
-            return self.state_dict()
-        finally:
-            self.hooks = hooks
+        return kept | {"saved": self.bare()}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         saved = kept.pop("saved")

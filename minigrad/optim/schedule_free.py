@@ -134,10 +134,10 @@ class ScheduleFree(Optimizer):
                 "not the weights x; call optimizer.eval() before state_dict(), optimizer.train() after"
             )
 
-    def state_dict(self) -> dict[str, Any]:
-        """As Optimizer.state_dict, in eval mode: RuntimeError in train mode, once a step was taken."""
+    def bare(self) -> dict[str, Any]:
+        """As Optimizer.bare, in eval mode: RuntimeError in train mode, once a step was taken."""
         self.refuse_to_save(self.parameters())
-        return super().state_dict()
+        return super().bare()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As Optimizer.load_state_dict; the schedulefree package's too, whose counts stand in its groups.

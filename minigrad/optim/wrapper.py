@@ -129,15 +129,20 @@ class Wrapper(Optimizer):
         """{"state": own slots by index, "param_groups": those inside, "wrapper": name and numbers,
         "optimizer": the state_dict() of the rule inside}: nested as the optimizers are."""
         self.telling("saving")
+        return self.passing("saved", self.around(self.optimizer.state_dict()))
+
+    def bare(self) -> dict[str, Any]:
+        return self.around(self.optimizer.bare())
+
+    def around(self, inner: dict[str, Any]) -> dict[str, Any]:
+        """The state of the whole, from that of the rule inside."""
         index = {p: k for k, p in enumerate(self.parameters())}
-        inner = self.optimizer.state_dict()
         own = {
             index[p]: {n: states.copied(Tensor(self.place(p, n))) for n in self.buffers}
             for p in (self.moved() if self.buffers else ())
         }
         about = {"name": type(self).__name__} | {n: getattr(self, n) for n in self.numbers}
-        whole = {"state": own, "param_groups": inner["param_groups"], "wrapper": about, "optimizer": inner}
-        return self.passing("saved", whole)
+        return {"state": own, "param_groups": inner["param_groups"], "wrapper": about, "optimizer": inner}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a state_dict() of the same wrappers and rule; or an error, and no change."""
@@ -175,7 +180,7 @@ class Wrapper(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {k: v for k, v in self.__dict__.items() if k in ("optimizer", *self.numbers)}
-        return kept | {"saved": self.without_hooks()}
+        return kept | {"saved": self.bare()}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         saved = kept.pop("saved")
