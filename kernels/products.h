@@ -149,8 +149,8 @@ static void multiply(Factor a, int64 rows, const S* b, int64 bk, int64 bj, int64
 
 }  // namespace
 
-// args = (a, b, c), arrays of S with as many axes: c = a b, the matrices being in the last two. Anything but 0 says
-// that this is for BLAS: other arrays, a vector, or so large a product that copies pay.
+// args = (a, b, c), a of S, all with as many axes: c = a b, the matrices being in the last two. Anything but 0 says
+// that this is for BLAS: other types, a vector, or so large a product that copies pay.
 extern "C" int product(const minigrad::PyTuple* args, int threads) {
     enum { LARGEST = 1 << 27, GRAIN = 1 << 20, AXES = 8 };  // products of numbers; what is worth a thread
     minigrad::Array m[3];
@@ -158,7 +158,7 @@ extern "C" int product(const minigrad::PyTuple* args, int threads) {
     if (args->size != 3) return 1;
     for (int q = 0; q < 3; q++) {
         if (!minigrad::read(args->items[q], &m[q]) || m[q].nd < 2 || m[q].nd > AXES || m[q].nd != m[0].nd) return 1;
-        if (!(m[q].flags & minigrad::ALIGNED)) return 1;
+        if (!(m[q].flags & minigrad::ALIGNED) || args->items[q]->descr != args->items[0]->descr) return 1;
         end[q] = m[q].data + sizeof(S);
         for (int d = 0; d < m[q].nd; d++) {
             if (m[q].strides[d] % (int64)sizeof(S) || m[q].strides[d] < 0) return 1;

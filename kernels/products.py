@@ -15,44 +15,32 @@ import numpy as np
 from kernels import host, machines
 from kernels.compiled import layout_known
 
-_found: dict[np.dtype, Callable | None] = {}  # of the compiled machine
+_found: dict[tuple, Callable[[tuple, int], int]] = {}  # (machine, type) -> the function of products.h
 
 
-def _look(dtype: np.dtype) -> Callable | None:
+def _nowhere(arrays: tuple, threads: int) -> int:
+    """In place of a function of products.h that cannot be had: this is for BLAS."""
+    return 1
+
+
+def _look(dtype: np.dtype) -> Callable[[tuple, int], int]:
     """The function of products.h for this type, if it can be had."""
     library = host.library("products", dtype)
-    if library is None or library.vector_bytes() < 64 or not layout_known():
-        function = None
-    else:
+    function: Any = _nowhere
+    if library is not None and library.vector_bytes() == 64 and layout_known():
         library.know.argtypes = [ctypes.c_void_p]
         library.know(id(np.ndarray))
         function = library.product
         function.argtypes = [ctypes.py_object, ctypes.c_int]
-    if machines.machine() == "compiled":
-        _found[dtype] = function
-    return function
+    return _found.setdefault((machines.machine(), dtype), function)
 
 
 def product(a: Any, b: Any, out: Any = None) -> Any:
     """a @ b of NumPy arrays of two or more axes, into `out` if given."""
-    dtype = a.dtype
-    if machines.current == "compiled" and dtype in _found:
-        multiply = _found[dtype]
-    else:
-        multiply = _look(dtype)
-    matrices = a.ndim == 2 == b.ndim
-    if multiply is None or b.dtype is not dtype:
-        return a.dot(b, out) if matrices else np.matmul(a, b, out)
-    if out is None:
-        if matrices:
-            shape = (a.shape[0], b.shape[1])
-        elif a.shape[:-2] == b.shape[:-2]:
-            shape = (*a.shape[:-1], b.shape[-1])
-        else:
-            return np.matmul(a, b)
-        out = np.empty(shape, dtype)
-    elif out.dtype is not dtype:
-        return a.dot(b, out) if matrices else np.matmul(a, b, out)
-    if multiply((a, b, out), machines.threads):
-        return a.dot(b, out) if matrices else np.matmul(a, b, out)
-    return out
+    multiply = _found.get((machines.current, a.dtype)) or _look(a.dtype)
+    c = np.empty(a.shape[:-1] + b.shape[-1:], a.dtype) if out is None else out
+    if not multiply((a, b, c), machines.threads):
+        return c
+    if a.ndim == 2 == b.ndim:  # the same BLAS call as matmul's, with half of the way to it
+        return a.dot(b, out)
+    return np.matmul(a, b, out)
