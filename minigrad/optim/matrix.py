@@ -18,6 +18,7 @@ import numpy as np
 
 from ..arena import Arena
 from ..backend import Array, device_of, full, to_device, xp_of
+from ..ops.products import product
 from ..tensor import Tensor
 from .groups import number
 from .optimizer import Optimizer
@@ -45,6 +46,12 @@ def merged(shape: Shape, limit: int) -> Shape:
 def compute_kind(arena: Arena) -> np.dtype:
     """The type that an arena's rules compute in: float32 for half storage."""
     return np.dtype(np.float64 if arena.dtype == np.float64 else np.float32)
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """a @ b. On a device one launch of cuBLAS for any layout, which a graph can capture; on the host always
+    NumPy's, so that the bits do not depend on the machine that the kernels run on."""
+    return np.matmul(a, b) if type(a) is np.ndarray else product(a, b)
 
 
 def eigh(a: Array) -> tuple[Array, Array]:

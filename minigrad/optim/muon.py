@@ -16,7 +16,7 @@ from ..tensor import Tensor
 from .adam import Adam
 from .groups import Range, number, param_groups
 from .lars import call
-from .matrix import MatrixRule, check_count, compute_kind, matrix_view
+from .matrix import MatrixRule, check_count, compute_kind, matmul, matrix_view
 from .optimizer import Run
 from .record import Record
 
@@ -47,11 +47,11 @@ def newton_schulz(
     norm = xp.sqrt((x * x).sum(axis=(1, 2), keepdims=True))
     x = x / (norm + kind(eps) if eps_added else xp.maximum(norm, kind(eps)))
     for _ in range(steps):
-        gram = xp.matmul(x, x.swapaxes(1, 2))  # NumPy computes half of a product with its own transpose
-        inner = xp.matmul(gram, gram)
+        gram = matmul(x, x.swapaxes(1, 2))  # NumPy computes half of a product with its own transpose
+        inner = matmul(gram, gram)
         inner *= c
         inner += b * gram
-        x = a * x + xp.matmul(inner, x)
+        x = a * x + matmul(inner, x)
     return x.swapaxes(1, 2) if tall else x
 
 
@@ -79,11 +79,12 @@ class Muon(MatrixRule):
     adamw            for the group of the parameters that are no hidden matrices: AdamW with `betas`,
                      `adamw_eps`, and the group's lr and weight_decay
 
-    Two launches a run, one a matrix, and for each shape 6 (tall: 7) and 9 ns_steps; nothing is read back.
+    Two launches a run, one a matrix, and for each shape 6 (tall: 7) and 8 ns_steps; nothing is read back.
     [Jordan et al. 2024, kellerjordan.github.io/posts/muon; Liu et al. 2025, arXiv:2502.16982]
     """
 
     kernel = MUON
+    steady = True
     ranges = {
         "betas": Range("betas", high=1, count=2),
         "adamw_eps": Range("adamw_eps value", above=True),
@@ -95,7 +96,7 @@ class Muon(MatrixRule):
         r" - \eta\sqrt{\max(1, r/c)}\;\mathrm{NS}(\mu b + (1-\mu) g)",
         oracles=("torch", "optax"),
         kind="matrix",
-        launches="2, and for each shape 52 and 1 a matrix",
+        launches="2, and for each shape 47 and 1 a matrix",
         proof="tests/test_muon.py",
         texts=(MUON, MATRIX_STEP, ADAM),
         presets={

@@ -17,7 +17,7 @@ from ..backend import SILENT, Array, empty, hush, unhush, xp_of
 from ..tensor import Tensor
 from .groups import Range
 from .lars import call
-from .matrix import MatrixRule, Shape, check_count, compute_kind, eigh, matrix_view
+from .matrix import MatrixRule, Shape, check_count, compute_kind, eigh, matmul, matrix_view
 from .optimizer import Run
 from .record import Record
 
@@ -239,7 +239,7 @@ class Shampoo(MatrixRule):
         for i, n in enumerate(block.shape):
             total, root = (self.matrix(p, f"{block.prefix}{name}_{i}", (n, n)) for name in ("sum", "root"))
             unfolded = xp.moveaxis(g, i, 0).reshape(n, -1)
-            outer = xp.matmul(unfolded, unfolded.T)
+            outer = matmul(unfolded, unfolded.T)
             if scalars["share"] != 1:
                 xp.multiply(total, kind(scalars["beta"]), out=total)
                 outer = outer * kind(scalars["share"])
@@ -248,7 +248,7 @@ class Shampoo(MatrixRule):
             if scalars["refresh"]:
                 power = -1 / (2 * len(block.shape))
                 root[...] = inverse_root(total, power, float(group["eps"]), group["double"])
-            moved = xp.matmul(root, xp.moveaxis(found, i, 0).reshape(n, -1))
+            moved = matmul(root, xp.moveaxis(found, i, 0).reshape(n, -1))
             rest = block.shape[:i] + block.shape[i + 1 :]
             found = xp.moveaxis(moved.reshape(n, *rest), 0, i)
         return found
@@ -260,7 +260,7 @@ def inverse_root(a: Array, power: float, least: float, double: bool) -> Array:
     w, v = eigh(a.astype(np.float64) if double else a)
     least = max(least, float(np.finfo(kind).tiny))
     w = xp.power(xp.maximum(w, w.dtype.type(least)), w.dtype.type(power))
-    return xp.matmul(v * w, v.T).astype(kind)
+    return matmul(v * w, v.T).astype(kind)
 
 
 def norm(a: Array) -> Array:

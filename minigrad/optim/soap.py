@@ -14,7 +14,7 @@ from ..backend import SILENT, Array, empty, hush, unhush, xp_of
 from ..tensor import Tensor
 from .groups import number
 from .lars import call
-from .matrix import MatrixRule, Shape, check_count, compute_kind, eigh, matrix_view, merged
+from .matrix import MatrixRule, Shape, check_count, compute_kind, eigh, matmul, matrix_view, merged
 from .optimizer import Run
 from .record import Record
 
@@ -183,7 +183,7 @@ class SOAP(MatrixRule):
         turned = self.turned(p, group)
         for i, n in turned.items():
             q = self.matrix(p, f"Q_{i}", (n, n))
-            moved = xp.matmul(q.T if into else q, xp.moveaxis(found, i, 0).reshape(n, -1))
+            moved = matmul(q.T if into else q, xp.moveaxis(found, i, 0).reshape(n, -1))
             found = xp.moveaxis(moved.reshape(n, *d.shape[:i], *d.shape[i + 1 :]), 0, i)
         if turned:
             d[...] = found
@@ -194,7 +194,7 @@ class SOAP(MatrixRule):
         for i, n in self.turned(p, group).items():
             total, basis = self.matrix(p, f"GG_{i}", (n, n)), self.matrix(p, f"Q_{i}", (n, n))
             unfolded = xp.moveaxis(g, i, 0).reshape(n, -1)
-            outer = xp.matmul(unfolded, unfolded.T) * kind(1 - scalars["beta"])
+            outer = matmul(unfolded, unfolded.T) * kind(1 - scalars["beta"])
             if scalars["first"]:
                 total[...] = outer
                 basis[...] = eigh(total)[1][:, ::-1]  # the largest first
@@ -202,7 +202,7 @@ class SOAP(MatrixRule):
             xp.multiply(total, kind(scalars["beta"]), out=total)
             xp.add(total, outer, out=total)
             if scalars["refresh"]:
-                turned = xp.matmul(total, basis)
+                turned = matmul(total, basis)
                 order = xp.argsort(-(basis * turned).sum(axis=0))
                 v = cut(self.place(p, "exp_avg_sq").reshape(-1), 0, g.shape)
                 v[...] = xp.take(v, order, axis=i)
