@@ -171,6 +171,8 @@ def optimizer_of(model: nn.Module, c: Config) -> Any:
         if "weight_decay" not in known or group["weight_decay"] is None:
             group.pop("weight_decay")
         groups += [group | dict(params=p) | ({} if x is None else dict(lr=x)) for x, p in rates.items()]
+    if all(set(group) == {"params"} for group in groups):  # nothing tells them apart
+        groups = [dict(params=[p for group in groups for p in group["params"]])]
     for prefix, _ in c.lr_of or []:
         if not any(name.startswith(prefix) for name in names.values()):
             raise ValueError(

@@ -41,6 +41,8 @@ PARTICULAR: dict[str, dict[str, Any]] = {
     "fashion_mnist": dict(epochs=10, batch_size=128),
     "cifar10": dict(epochs=20, batch_size=128, lr=0.1),
 }
+# Rules that ask for one function several times a step see nearly all images at once, for so many epochs
+WHOLE = {"lbfgs": 10, "nonlinearcg": 20, "newtoncg": 20}
 
 
 @dataclasses.dataclass
@@ -163,7 +165,7 @@ def configuration(model: str, given: dict[str, Any]) -> Config:
     rule = given.get("optimizer", expert.optimizer)
     preset = dict(optimizer=rule, schedule=expert.schedule, warmup=expert.warmup, clip=expert.clip,
                   batch_size=expert.batch_size, **PRESETS[model])  # fmt: skip
-    own = PARTICULAR.get(named, {})
+    own = dict(PARTICULAR.get(named, {}))
     if rule == expert.optimizer:  # another rule wants other numbers: its own defaults
         options = dict(expert.options)
         preset |= {k: options.pop(k) for k in ("lr", "momentum", "weight_decay") if k in options}
@@ -172,6 +174,8 @@ def configuration(model: str, given: dict[str, Any]) -> Config:
         preset |= dict(momentum=0.9) if rule == "sgd" else {}
         options = dict(training.NUMBERS.get(rule, {}))
         preset |= {k: options.pop(k) for k in ("lr",) if k in options}
+    if rule in WHOLE and model != "transformer":
+        own |= dict(batch_size=2048, epochs=WHOLE[rule])
     options |= given.get("optimizer_options", {})
     return checked(
         Config(**{**preset, **own, **given, "model": model, "data": named, "optimizer_options": options})
