@@ -41,36 +41,47 @@ ELU = Elementwise(
 )
 
 # f(x) = x P(N(0, 1) <= x) = x (1 + erf(x / sqrt 2)) / 2                      [Hendrycks & Gimpel 2016]
+# (kernels/fused.py has it after a bias): statements for v, f(v) and f'(v)
+GELU_OF = (
+    "T below = T(0.5) * (T(1) + erf(v * T(0.70710678118654752)));",
+    "v * below",
+    "below + v * T(0.39894228040143268) * exp(T(-0.5) * v * v)",
+)
 GELU = Elementwise(
     "gelu",
     "S x, S g",
     "S y",
     flags="backward",
-    body="""
+    body=f"""
     T v = x;
-    T below = T(0.5) * (T(1) + erf(v * T(0.70710678118654752)));
+    {GELU_OF[0]}
     #if backward
-    y = T(g) * (below + v * T(0.39894228040143268) * exp(T(-0.5) * v * v));
+    y = T(g) * ({GELU_OF[2]});
     #else
-    y = v * below;
+    y = {GELU_OF[1]};
     #endif
 """,
 )
 
 # f(x) = x (1 + tanh u) / 2,  u = sqrt(2/pi) (x + 0.044715 x^3)               [Hendrycks & Gimpel 2016]
+GELU_TANH_OF = (
+    "T t = tanh(T(0.79788456080286536) * (v + T(0.044715) * v * v * v));",
+    "T(0.5) * v * (T(1) + t)",
+    "T(0.5) * (T(1) + t)"
+    " + T(0.5) * v * (T(1) - t * t) * (T(0.79788456080286536) * (T(1) + T(0.134145) * v * v))",
+)
 GELU_TANH = Elementwise(
     "gelu_tanh",
     "S x, S g",
     "S y",
     flags="backward",
-    body="""
+    body=f"""
     T v = x;
-    T t = tanh(T(0.79788456080286536) * (v + T(0.044715) * v * v * v));
+    {GELU_TANH_OF[0]}
     #if backward
-    T du = T(0.79788456080286536) * (T(1) + T(0.134145) * v * v);
-    y = T(g) * (T(0.5) * (T(1) + t) + T(0.5) * v * (T(1) - t * t) * du);
+    y = T(g) * ({GELU_TANH_OF[2]});
     #else
-    y = T(0.5) * v * (T(1) + t);
+    y = {GELU_TANH_OF[1]};
     #endif
 """,
 )

@@ -153,7 +153,7 @@ extern "C" int forward(const S* x, const S* w, const S* bias, S* y, const int64*
     return 1;
 }
 
-// Of the gradient g of y (with y: of g where y > 0) gx, gw and the bias's gb, each of which may be null.
+// Of the gradient g of y (with y: of g but where y <= 0) gx, gw and the bias's gb, each of which may be null.
 extern "C" int backward(const S* x, const S* w, const S* g, const S* y, S* gx, S* gw, S* gb, const int64* shape,
                         int64 threads) try {
     const Plan s(shape, w, gx);

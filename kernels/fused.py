@@ -1,22 +1,25 @@
 """What a transformer's layers compute between their products: bias and GELU, bias and residual, dropout and
 residual, each in one pass over memory."""
 
+from kernels.activations import GELU_OF, GELU_TANH_OF
 from kernels.dropout import PHILOX
 from kernels.elementwise import Elementwise
 from kernels.rows import Rows
 
-# v = x + b;  y = gelu(v) as in kernels/activations.py, with `tanh` the approximation
+# v = x + b;  y = gelu(v), with `tanh` the approximation
 BIAS_GELU = Elementwise(
     "bias_gelu",
     "S x, S b",
     "S y",
     flags="tanh",
-    body="""
+    body=f"""
     T v = T(x) + T(b);
     #if tanh
-    y = T(0.5) * v * (T(1) + tanh(T(0.79788456080286536) * (v + T(0.044715) * v * v * v)));
+    {GELU_TANH_OF[0]}
+    y = {GELU_TANH_OF[1]};
     #else
-    y = v * (T(0.5) * (T(1) + erf(v * T(0.70710678118654752))));
+    {GELU_OF[0]}
+    y = {GELU_OF[1]};
     #endif
 """,
 )
@@ -28,15 +31,14 @@ BIAS_GELU_BACKWARD = Rows(
     "S gz, col S gb",
     axis=0,
     flags="tanh",
-    body="""
+    body=f"""
     T v = T(x) + T(b);
     #if tanh
-    T t = tanh(T(0.79788456080286536) * (v + T(0.044715) * v * v * v));
-    T du = T(0.79788456080286536) * (T(1) + T(0.134145) * v * v);
-    T d = T(g) * (T(0.5) * (T(1) + t) + T(0.5) * v * (T(1) - t * t) * du);
+    {GELU_TANH_OF[0]}
+    T d = T(g) * ({GELU_TANH_OF[2]});
     #else
-    T below = T(0.5) * (T(1) + erf(v * T(0.70710678118654752)));
-    T d = T(g) * (below + v * T(0.39894228040143268) * exp(T(-0.5) * v * v));
+    {GELU_OF[0]}
+    T d = T(g) * ({GELU_OF[2]});
     #endif
     gz = d;
     gb = sum(d);

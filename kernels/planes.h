@@ -149,14 +149,14 @@ static void columns(const S* planes, int64 width, const int64* start, int64 dept
         for (int64 r = 0; r < rows; r++) copy(to + r * n, planes + start[k] + r * width, n);
 }
 
-// Rows of g, or of g where y > 0, of one image; zeros between them.
+// Rows of g, or of g but where y <= 0 (at nan it passes), of one image; zeros between them.
 static void masked(const Geometry& s, const S* g, const S* y, S* to) {
     for (int64 k = 0; k < s.o; k++, to += s.ld)
         for (int64 r = 0; r < s.oh; r++, g += s.ow) {
             S* row = to + r * s.step;
             if (y) {
                 along(s.ow, [=](int64 q, auto v) {
-                    store(row + q, load<decltype(v)>(y + q) > v ? load<decltype(v)>(g + q) : v);
+                    store(row + q, load<decltype(v)>(y + q) <= v ? v : load<decltype(v)>(g + q));
                 });
                 y += s.ow;
             } else {

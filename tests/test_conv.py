@@ -402,6 +402,28 @@ def test_a_network_trains_on_the_device_as_on_the_cpu_without_reading_it():
         np.testing.assert_allclose([float(loss) for loss in there], here[:3], rtol=1e-5)
 
 
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_nan_passes_the_fused_relu_as_it_passes_relu(machine, size):
+    """Its value, and the gradient behind it."""
+    image = np.ones((1, 2, 5, 5), np.float32)
+    image[0, 0, 2, 2] = np.nan
+    found = []
+    with kernels.use(machine):
+        for fused in (False, True):
+            x = mg.tensor(image, requires_grad=True)
+            w, b = mg.ones(3, 2, size, size, requires_grad=True), mg.zeros(3, requires_grad=True)
+            if fused:
+                y = F.conv2d(x, w, b, padding=size // 2, activation="relu")
+            else:
+                y = F.relu(F.conv2d(x, w, b, padding=size // 2))
+            y.sum().backward()
+            found.append([t.detach().numpy() for t in (y, x.grad, w.grad, b.grad)])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert np.isnan(found[1][0]).any() and (found[1][3] == 25).all()
+
+
 @pytest.mark.gpu
 def test_a_network_trains_on_a_gpu_as_on_the_cpu():
     here, there = ([float(loss) for loss in losses(where, 20)] for where in ("cpu", "cuda"))
