@@ -145,6 +145,8 @@ def memory(made):
         (rules.PRODIGY, ("decouple",), 5, 1),  # two of them raw: d, rate
         (rules.SOPHIA, ("gauss_newton",), 4, 2),
         (rules.SOPHIA_HESSIAN, (), 3, 1),
+        (rules.KFAC, ("momentum",), 4, 2),  # nu is raw
+        (rules.KFAC_DIAGONAL, (), 2, 1),
         (layers.BIAS_RELU, (), 2, 1),
     ],
 )
