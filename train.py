@@ -232,10 +232,11 @@ class Run:
             model=c.model, data=c.data, config=dataclasses.asdict(c), **self.task.about(self.model)
         )
 
-        if hasattr(self.optimizer, "sampled_loss"):  # Sophia-G, K-FAC: labels that the model itself draws
-            self.optimizer.sampled_loss = self.sampled_loss
-        if hasattr(self.optimizer, "outputs"):  # natural gradient: the model's distribution
-            self.optimizer.outputs = self.outputs
+        inside = getattr(self.optimizer, "innermost", self.optimizer)
+        if hasattr(inside, "sampled_loss"):  # Sophia-G, K-FAC: labels that the model itself draws
+            inside.sampled_loss = self.sampled_loss
+        if hasattr(inside, "outputs"):  # natural gradient: the model's distribution
+            inside.outputs = self.outputs
 
     def sampled_loss(self) -> mg.Tensor:
         logits = self.task.logits(self.model, self.window[0])
