@@ -275,7 +275,8 @@ class ElasticNet:
                 )
         self.coef_ = np.stack([s.w for s in found])
         self.intercept_ = heights - self.coef_ @ means
-        self.n_iter_, self.dual_gap_ = [s.sweeps for s in found], np.array([s.gap for s in found])
+        self.n_iter_: Any = [s.sweeps for s in found]
+        self.dual_gap_: Any = np.array([s.gap for s in found])
         if y.ndim == 1:
             self.coef_, self.intercept_ = self.coef_[0], float(self.intercept_[0])
             self.n_iter_, self.dual_gap_ = self.n_iter_[0], float(self.dual_gap_[0])

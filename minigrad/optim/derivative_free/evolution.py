@@ -87,7 +87,7 @@ class EvolutionStrategy(Search):
     """
 
     covariance: str | None = None
-    vectors = ("best", "path")
+    vectors: tuple[str, ...] = ("best", "path")
     ranges = {"sigma": Range("sigma value", above=True)}
     record = Record(
         year=1973,

@@ -82,7 +82,8 @@ class Trial:
 
     def __init__(self, objective: Objective, memory: dict[str, Any]):
         self.objective, self.memory = objective, memory
-        self.lowest, self.loss = math.inf, None
+        self.lowest = math.inf
+        self.loss: Any = None
 
     def __call__(self, x: np.ndarray) -> float:
         self.objective.flat.write(x)
