@@ -37,7 +37,7 @@ def table() -> str:
 def readme() -> str:
     """The same in Markdown, with the papers."""
     lines = [
-        "| rule | source | kind | state, bytes a parameter | bytes moved | launches a step | proved against |",
+        "| rule | source | kind | state, bytes a parameter | bytes moved | launches | proved against |",
         "|---|---|---|---|---|---|---|",
     ]
     for r in zoo.values():
