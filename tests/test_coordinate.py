@@ -242,6 +242,21 @@ def test_a_loss_that_is_nowhere_finite_moves_nothing_and_ends():
     assert p.array.tolist() == [1.0, 2.0] and len(calls) <= 1 + 2 * 22
 
 
+def test_an_error_in_the_closure_leaves_the_last_place_that_was_accepted():
+    p, calls = parameter([3.0, 4.0]), []
+    optimizer = optim.CoordinateDescent([p], coordinates=2)
+
+    def failing():
+        calls.append(p.array.copy())
+        if len(calls) == 4:  # the probe of the second coordinate
+            raise KeyError("a bad batch")
+        return (p * p).sum()
+
+    with pytest.raises(KeyError):
+        optimizer.step(closure(optimizer, failing))
+    assert (p.array == calls[2]).all() and (p.array != calls[3]).any() and abs(p.array[0]) < 1e-9
+
+
 @pytest.mark.parametrize("selection", ["cyclic", "random", "greedy"])
 def test_saved_and_loaded_it_goes_on_to_the_same_bits(selection):
     rng = np.random.default_rng(2)

@@ -408,15 +408,18 @@ def test_the_same_seed_is_the_same_walk_and_parameters_come_back_after_an_error(
     p, calls = parameter([0.4, -0.2]), []
     optimizer = make(name, [p])
     optimizer.step(lambda: 1.0)
-    before, state = p.array.copy(), str(optimizer.state_dict()["state"][0].get("sigma"))
+    before, state = p.array.copy(), repr(optimizer.state_dict()["state"])
 
     def failing():
         calls.append(0)
-        raise KeyError("a bad batch")
+        if len(calls) == needed:
+            raise KeyError("a bad batch")
+        return -1.0
 
+    needed = 3 if "E" in name else 1  # in the middle of a generation
     with pytest.raises(KeyError):
         optimizer.step(failing)
-    assert (p.array == before).all() and str(optimizer.state_dict()["state"][0].get("sigma")) == state
+    assert (p.array == before).all() and repr(optimizer.state_dict()["state"]) == state
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

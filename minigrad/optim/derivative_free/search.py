@@ -60,14 +60,15 @@ class Search(WholeVector):
     def minimize(self, objective: Objective, group: dict[str, Any], memory: dict[str, Any]) -> None:
         x = host(Tensor(objective.flat.read()))
         step = memory.get("step", 0) + 1
-        trial = Trial(objective, memory)
+        changed = dict(memory)  # a step that raises changes nothing
+        trial = Trial(objective, changed)
         try:
-            x = self.search(trial, x, group, memory, np.random.default_rng([int(group["seed"]), step]))
+            x = self.search(trial, x, group, changed, np.random.default_rng([int(group["seed"]), step]))
         finally:  # also where the closure raised: then x is where the step began
             objective.flat.write(x)
         for hook in list(self.ready.values()):
             hook(self)
-        memory["step"] = step
+        memory.update(changed, step=step)
         objective.loss = trial.loss
 
     def search(
