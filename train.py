@@ -237,6 +237,7 @@ class Run:
             inside.sampled_loss = self.sampled_loss
         if hasattr(inside, "outputs"):  # natural gradient: the model's distribution
             inside.outputs = self.outputs
+        self.captured = self.whole()
 
     def sampled_loss(self) -> mg.Tensor:
         logits = self.task.logits(self.model, self.window[0])
@@ -250,7 +251,7 @@ class Run:
         with amp.autocast(self.kind, dtype=dtype, enabled=self.c.amp is not None):
             return self.task.loss(self.model, batch, reduction)
 
-    def gradient(self) -> mg.Tensor:
+    def gradient(self, note: bool = True) -> mg.Tensor:
         """The mean loss of the window, and its gradient: scaled under float16, else clipped."""
         mg.random.default_generator.offset = self.draws  # the same dropout, however often a rule asks
         self.optimizer.zero_grad()
@@ -266,8 +267,29 @@ class Run:
             nn.utils.clip_grad_adaptive_(self.trained, self.c.clip_adaptive)
         if not self.scaler.is_enabled():
             self.norm = nn.utils.clip_grad_norm_(self.trained, self.c.clip or math.inf)
-            self.guard.note(self.norm)
+            if note:
+                self.guard.note(self.norm)
         return loss
+
+    def whole(self) -> Any:
+        """The step as one launch, on a GPU; None for a rule or a run that looks at the device in between."""
+        several = any("closure" in record.needs for record in training.chain(self.c.optimizer))
+        looks = several or self.doctor is not None or self.scaler.is_enabled() or self.c.anomaly
+        if self.kind != "cuda" or not self.c.graph or looks or hasattr(self.optimizer, "outputs"):
+            return None
+
+        def step(*window: Any) -> tuple[mg.Tensor, mg.Tensor]:
+            self.window = list(window)
+            loss = self.gradient(note=False)
+            self.optimizer.step()
+            return loss, self.norm
+
+        def rates(ahead: int) -> None:
+            now = self.progress.step - self.progress.skipped
+            for group, at in self.rates:
+                group["lr"] = at(max(now, min(now + ahead, self.task.steps - 1)))
+
+        return mg.graph.capture(step, schedule=rates)
 
     def backward(self, loss: mg.Tensor) -> None:
         self.scaler.scale(loss).backward()  # without float16 the loss is its own
@@ -282,7 +304,10 @@ class Run:
             skipped = self.scaler.skipped
         else:
             with self.guard.step(careful):
-                if self.doctor is None:
+                if self.captured is not None and not careful:
+                    loss, norm = self.captured(*self.window)
+                    self.guard.note(norm)
+                elif self.doctor is None:
                     loss = self.optimizer.step(self.gradient)
                 else:  # it looks at the gradient before the rule uses it
                     loss = self.gradient()
@@ -426,6 +451,8 @@ def train(c: Config, found: training.Found | None, asked: training.Interrupt) ->
         print(text)
     if run.doctor is not None:
         print(run.doctor.report())
+    if run.captured is not None and run.captured.why:
+        print(f"steps were not captured: {run.captured.why}")
     if now.skipped:
         print(f"{now.skipped:,} steps were skipped: their gradients held inf or nan")
     print(f"{c.folder}: best.safetensors, curve.jsonl{drawn}")
@@ -436,6 +463,7 @@ def train(c: Config, found: training.Found | None, asked: training.Interrupt) ->
 
 def find(run: Run) -> float:
     """The learning rate that a range test, or a sweep over decades, suggests; nan if none. No training."""
+    run.captured = None  # the rate is not the schedule's
     keep = training.Snapshot(run.model, run.optimizer, run.task.train)
 
     def step(lr: float, batches: Any) -> mg.Tensor:

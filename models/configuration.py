@@ -100,6 +100,7 @@ class Config:
     sweep: bool = option("short runs at learning rates of six decades instead of training", bool)
     recommend: bool = option("ask a few questions, and say what to begin with", bool, free=True)
     diagnose: bool = option("watch the run, and say at the end what ails it", bool, free=True)
+    graph: bool = option("on a GPU, a whole step as one launch", bool, default=True, free=True)
     anomaly: bool = option("name the operation that made the first nan (slow)", bool, free=True)
     log_every: int = option("steps between two looks at the loss", count, "N", default=20, free=True)
     save_every: int | None = option(
