@@ -15,7 +15,7 @@ from .adan import Adan
 from .ademamix import AdEMAMix
 from .asgd import ASGD
 from .conjugate_gradient import NonlinearCG, conjugate_gradient
-from .coordinate import CoordinateDescent, ElasticNet, Lasso, coordinate_descent, lasso_path
+from .coordinate import CoordinateDescent
 from .derivative_free import CMAES, BayesianOptimization, EvolutionStrategy, SimulatedAnnealing, tune
 from .flow import GradientFlow, NesterovFlow
 from .groups import param_groups
@@ -23,6 +23,7 @@ from .hypergradient import SGDHD, AdamHD
 from .kfac import KFAC
 from .lamb import LAMB
 from .lars import LARS
+from .lasso import ElasticNet, Lasso, coordinate_descent, lasso_path
 from .lbfgs import LBFGS
 from .lion import Lion
 from .lookahead import Lookahead
