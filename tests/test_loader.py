@@ -206,6 +206,12 @@ def test_a_named_tuple_stays_one():
         (lambda: random_split(rows(5), [2, 2]), ValueError, "add up to 4"),
         (lambda: random_split(rows(5), [0.5, 0.2]), ValueError, "add up to 0.7"),
         (lambda: next(iter(DataLoader([object()], 1))), TypeError, "object"),
+        (lambda: TensorDataset([1.0, 2.0]), TypeError, "list, no Tensor"),
+        (lambda: TensorDataset(mg.tensor(1.0)), ValueError, "a 0-d tensor has no rows"),
+        (lambda: random_split(rows(5), [6, -1]), ValueError, "none may be negative"),
+        (lambda: DataLoader(None), TypeError, "dataset is a NoneType"),
+        (lambda: list(DataLoader(rows(3), sampler=[0, 7])), IndexError, "numbered from 0 to 2"),
+        (lambda: list(DataLoader([mg.ones(2), mg.ones(3)], 2)), ValueError, r"shapes \(2,\), \(3,\) cannot"),
         (lambda: len(Dataset()), TypeError, "Dataset must define __len__"),
     ],
 )

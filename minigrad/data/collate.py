@@ -15,6 +15,13 @@ def collate(items: list[Any]) -> Any:
     Types are PyTorch's: Python's int becomes int64, float float64, NumPy's numbers and arrays keep theirs.
     """
     first = items[0]
+    if isinstance(first, (Tensor, np.ndarray)):
+        shapes = [list(getattr(item, "shape", ())) for item in items]
+        if any(shape != shapes[0] for shape in shapes):
+            differ = ", ".join(map(str, dict.fromkeys(map(tuple, shapes))))
+            raise ValueError(
+                f"DataLoader: items of the shapes {differ} cannot be stacked; pad them, or pass collate_fn"
+            )
     if isinstance(first, Tensor):
         from ..ops import stack
 

@@ -31,9 +31,15 @@ class Dataset:
 class TensorDataset(Dataset):
     """Tensors of equal first size N: item k is the tuple of their k-th rows, a batch a gather of rows."""
 
-    def __init__(self, *tensors: Tensor):
+    def __init__(self, *tensors: Any):
         if not tensors:
             raise ValueError("TensorDataset: no tensors; pass at least one")
+        for t in tensors:
+            if not isinstance(t, Tensor):
+                kind = type(t).__name__
+                raise TypeError(f"TensorDataset: {kind}, no Tensor; make it one with minigrad.tensor(...)")
+            if not t.array.ndim:
+                raise ValueError("TensorDataset: a 0-d tensor has no rows; give (N, ...)")
         sizes = [len(t) for t in tensors]
         if len(set(sizes)) > 1:
             raise ValueError(f"TensorDataset: tensors of {sizes} rows; all need the same number")
@@ -53,7 +59,12 @@ class TensorDataset(Dataset):
         """The rows of an index array on the data's own device, or of a slice (views)."""
         if isinstance(index, slice):
             return tuple(Tensor(t.array[index]) for t in self.tensors)
-        return tuple(Tensor(t.array.take(index, axis=0)) for t in self.tensors)
+        try:
+            return tuple(Tensor(t.array.take(index, axis=0)) for t in self.tensors)
+        except IndexError as error:
+            raise IndexError(
+                f"TensorDataset: {error}; items are numbered from 0 to {len(self) - 1}"
+            ) from None
 
 
 class Subset(Dataset):
@@ -98,6 +109,8 @@ def random_split(dataset: Dataset, lengths: Sequence[float], generator: Any = No
         counts = [int(n * c) for c in counts]
         for k in range(n - int(sum(counts))):  # what rounding left over goes round the parts, as in PyTorch
             counts[k % len(counts)] += 1
+    if any(c < 0 for c in counts):
+        raise ValueError(f"random_split: lengths {counts}; none may be negative")
     if sum(counts) != n:
         raise ValueError(f"random_split: lengths {counts} add up to {sum(counts)}, the dataset has {n} items")
     order = random.host(generator).permutation(n).tolist()

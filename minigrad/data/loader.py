@@ -60,6 +60,11 @@ class DataLoader(Epochs):
         transform: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
         prefetch: int = 0,
     ):
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            raise TypeError(
+                f"DataLoader: dataset is a {type(dataset).__name__}; it has a length and items: a "
+                "TensorDataset, a list"
+            )
         if num_workers:
             raise ValueError(
                 f"DataLoader: num_workers={num_workers} is not supported, loading is in process; use "

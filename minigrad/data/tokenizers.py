@@ -84,6 +84,8 @@ class ByteTokenizer:
 
     def encode(self, text: str | bytes) -> np.ndarray:
         """str -> int64 (T,), a number a byte; bytes are taken as they are."""
+        if not isinstance(text, (str, bytes)):
+            raise TypeError(f"ByteTokenizer: a {type(text).__name__}; it takes str or bytes")
         data = text.encode("utf-8") if isinstance(text, str) else text
         return np.frombuffer(data, np.uint8).astype(np.int64)
 
