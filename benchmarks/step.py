@@ -168,6 +168,7 @@ def environment() -> dict[str, Any]:
     for package in ("torch", "jax"):
         if package in sys.modules:
             found[package] = sys.modules[package].__version__
+    found["load at the end"] = [round(n, 1) for n in os.getloadavg()] if hasattr(os, "getloadavg") else None
     set_by_hand = {k: v for k, v in os.environ.items() if k.startswith(("OPENBLAS_", "MKL_", "MINIGRAD_"))}
     found["environment"] = set_by_hand
     try:

@@ -96,32 +96,35 @@ static void multiply_rows(Factor a, int64 rows, const S* b, int64 ldb, int64 dep
     }
 }
 
-// to[j][i] = from[i][j]
+// to[j][i] = from[i][j], by pieces of 16 rows: a line of `to` is written whole while it is in the nearest cache.
 static void turn(const S* from, int64 rows, int64 columns, int64 ld, S* to, int64 ldt) {
-    int64 i = 0;
+    for (int64 top = 0; top < rows; top += 16) {
+        const int64 bottom = top + 16 < rows ? top + 16 : rows;
+        int64 j = 0;
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
-    typedef Bytes<4 * sizeof(S)>::Vector Four;
-    for (; i + 4 <= rows; i += 4) {
-        int64 j = 0;
+        typedef Bytes<4 * sizeof(S)>::Vector Four;
         for (; j + 4 <= columns; j += 4) {
-            const S* f = from + i * ld + j;
-            const Four p = load<Four>(f), q = load<Four>(f + ld), r = load<Four>(f + 2 * ld), s = load<Four>(f + 3 * ld);
-            const Four pr = __builtin_shufflevector(p, r, 0, 4, 1, 5), qs = __builtin_shufflevector(q, s, 0, 4, 1, 5);
-            const Four rp = __builtin_shufflevector(p, r, 2, 6, 3, 7), sq = __builtin_shufflevector(q, s, 2, 6, 3, 7);
-            S* t = to + j * ldt + i;
-            store(t, __builtin_shufflevector(pr, qs, 0, 4, 1, 5));
-            store(t + ldt, __builtin_shufflevector(pr, qs, 2, 6, 3, 7));
-            store(t + 2 * ldt, __builtin_shufflevector(rp, sq, 0, 4, 1, 5));
-            store(t + 3 * ldt, __builtin_shufflevector(rp, sq, 2, 6, 3, 7));
+            int64 i = top;
+            for (; i + 4 <= bottom; i += 4) {
+                const S* f = from + i * ld + j;
+                const Four p = load<Four>(f), q = load<Four>(f + ld), r = load<Four>(f + 2 * ld), s = load<Four>(f + 3 * ld);
+                const Four pr = __builtin_shufflevector(p, r, 0, 4, 1, 5), qs = __builtin_shufflevector(q, s, 0, 4, 1, 5);
+                const Four rp = __builtin_shufflevector(p, r, 2, 6, 3, 7), sq = __builtin_shufflevector(q, s, 2, 6, 3, 7);
+                S* t = to + j * ldt + i;
+                store(t, __builtin_shufflevector(pr, qs, 0, 4, 1, 5));
+                store(t + ldt, __builtin_shufflevector(pr, qs, 2, 6, 3, 7));
+                store(t + 2 * ldt, __builtin_shufflevector(rp, sq, 0, 4, 1, 5));
+                store(t + 3 * ldt, __builtin_shufflevector(rp, sq, 2, 6, 3, 7));
+            }
+            for (; i < bottom; i++)
+                for (int64 q = j; q < j + 4; q++) to[q * ldt + i] = from[i * ld + q];
         }
+#endif
+#endif
         for (; j < columns; j++)
-            for (int64 p = i; p < i + 4; p++) to[j * ldt + p] = from[p * ld + j];
+            for (int64 i = top; i < bottom; i++) to[j * ldt + i] = from[i * ld + j];
     }
-#endif
-#endif
-    for (; i < rows; i++)
-        for (int64 j = 0; j < columns; j++) to[j * ldt + i] = from[i * ld + j];
 }
 
 // One product of matrices. Element (row, column) of b is at b[row * bk + column * bj], one of the two steps being 1.
