@@ -641,3 +641,25 @@ def test_what_is_missing_or_wrong_is_named():
         for value in values:
             with pytest.raises(ValueError, match="KFAC.*" + str(value)):
                 optim.KFAC(net.parameters(), **{name: value})
+
+
+def test_a_capture_refuses_it_by_name_and_runs_it_as_it_is():
+    made = []
+    for capture in (False, True):
+        with fake_cupy.installed():
+            mg.manual_seed(0)
+            net, x = MLP([4, 5, 3]).to("cuda"), mg.randn(6, 4, device="cuda")
+            y = mg.tensor([0, 1, 2, 0, 1, 2], device="cuda")
+            optimizer, closure = batch(net, x, y)
+
+            def step(closure=closure, optimizer=optimizer):
+                loss = closure()
+                optimizer.step()
+                return loss
+
+            whole = mg.graph.capture(step) if capture else step
+            losses = [float(whole()) for _ in range(5)]
+            made.append(losses)
+            if capture:
+                assert "KFAC" in whole.why
+    assert made[0] == made[1]
