@@ -150,10 +150,11 @@ class Jacobian:
     def push(self, v: Sequence[Tensor]) -> Tensor:
         """J v, in the outputs' shape."""
         pairs = [(g, d) for g, d in zip(self.pulled, v, strict=True) if g is not None and g.requires_grad]
-        if not pairs:
-            return Tensor(xp_of(self.outputs.array).zeros_like(self.outputs.array))
-        pulled, along = zip(*pairs, strict=True)
-        return grad(list(pulled), self.seed, list(along), retain_graph=True)[0]
+        found: Tensor | None = None
+        if pairs:
+            pulled, along = zip(*pairs, strict=True)
+            (found,) = grad(list(pulled), self.seed, list(along), retain_graph=True, allow_unused=True)
+        return Tensor(xp_of(self.outputs.array).zeros_like(self.outputs.array)) if found is None else found
 
     def pull(self, u: Tensor) -> list[Tensor | None]:
         """J^T u."""
