@@ -20,9 +20,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..backend import Array, xp_of
 from ..tensor import Tensor
-from .flat import Objective, WholeVector, dot, largest, times
+from .flat import Objective, WholeVector, dot, largest, moved
 from .groups import Range
 from .line_search import Point, strong_wolfe
 from .record import Record
@@ -67,11 +69,12 @@ def conjugate_gradient(
     wrap = Tensor if isinstance(b, Tensor) else (lambda v: v)
 
     def applied(product: Any, v: Array) -> Array:
-        if not callable(product):
-            return _array(product) @ v
-        return _array(product(wrap(v)))
+        found = _array(product(wrap(v)) if callable(product) else _array(product) @ v)
+        return xp_of(found).ascontiguousarray(found.astype(v.dtype, copy=False))
 
     b = _array(b)
+    if b.dtype not in (np.float32, np.float64):
+        b = b.astype(np.float32 if b.dtype.itemsize == 2 and b.dtype.kind not in "iu" else np.float64)
     if b.ndim != 1 or (x0 is not None and _array(x0).shape != b.shape):
         shapes = f"b {list(b.shape)}" + ("" if x0 is None else f", x0 {list(_array(x0).shape)}")
         raise ValueError(f"conjugate_gradient: {shapes}; both are vectors (n,) of one length")
@@ -85,7 +88,7 @@ def conjugate_gradient(
     while size > enough and k < most:
         z = r if M is None else applied(M, r)
         rz = dot(r, z)
-        d = z.copy() if d is None else z + times(rz / before, d)
+        d = z.copy() if d is None else moved(z, rz / before, d)
         ad = applied(matvec, d)
         if ad.shape != b.shape:
             raise ValueError(f"conjugate_gradient: A v has shape {list(ad.shape)}, b {list(b.shape)}")
@@ -96,8 +99,7 @@ def conjugate_gradient(
         if bent <= 0:
             return Solution(wrap(x), k, size, "negative curvature", wrap(d))
         a = rz / curvature
-        x = x + times(a, d)
-        r, before = r - times(a, ad), rz
+        x, r, before = moved(x, a, d), moved(r, -a, ad), rz
         if replace and k % replace == 0:
             true = b - applied(matvec, x)
             if _norm(true - r) > 0.1 * _norm(r):
@@ -150,7 +152,7 @@ class NonlinearCG(WholeVector):
         oracles=(),
         kind="global",
         needs=("closure",),
-        launches="9 an evaluation",
+        launches="20 an iteration",
         proof="tests/test_conjugate_gradient.py",
         presets={"paper": dict(beta="FR"), "scipy": dict(beta="PR+", c2=0.4)},
     )
@@ -207,7 +209,7 @@ class NonlinearCG(WholeVector):
             else:
                 old = flat.here(memory["prev_flat_grad"])
                 share = dot(g, g if group["beta"] == "FR" else g - old) / dot(old, old)
-                d = times(max(float(share), 0.0), flat.here(memory["d"])) - g
+                d = moved(-g, max(float(share), 0.0), flat.here(memory["d"]))
             slope = float(dot(g, d))
             if not slope < -1e-10 * float(dot(g, g)):  # across the slope, or up
                 d = self.restart(memory, g)
@@ -234,7 +236,7 @@ class NonlinearCG(WholeVector):
             memory |= dict(d=Tensor(d), t=t, slope=slope, prev_flat_grad=Tensor(g))
             memory["since"] += 1
             f, g = found.point.f, found.point.held
-            x = x + times(t, d)
+            x = moved(x, t, d)
             flat.write(x)
             if self.settled(objective, group, g, t * largest(d), f - before):
                 break

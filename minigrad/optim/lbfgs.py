@@ -17,7 +17,7 @@ from typing import Any
 
 from ..backend import Array, xp_of
 from ..tensor import Tensor
-from .flat import Flat, Objective, WholeVector, dot, largest, times
+from .flat import Flat, Objective, WholeVector, dot, largest, moved, shift, times
 from .groups import Range
 from .line_search import Found, Point, strong_wolfe
 from .record import Record
@@ -62,7 +62,7 @@ class LBFGS(WholeVector):
         oracles=("torch",),
         kind="global",
         needs=("closure",),
-        launches="4 an iteration and pair",
+        launches="10 an iteration and pair",
         proof="tests/test_lbfgs.py",
         presets={
             "torch": {},
@@ -121,7 +121,7 @@ class LBFGS(WholeVector):
                 break
             old = x
             if group["line_search_fn"] is None:
-                x = x + times(t, d)
+                x = moved(x, t, d)
                 flat.write(x)
                 if k + 1 < group["max_iter"]:  # whatever comes next begins with an evaluation of its own
                     f, g = objective.at(x)
@@ -139,7 +139,7 @@ class LBFGS(WholeVector):
                     continue
                 memory["t"] = t = found.point.t
                 f, g = found.point.f, found.point.held
-                x = x + times(t, d)
+                x = moved(x, t, d)
                 flat.write(x)
             last = k + 1 == group["max_iter"]
             if last or self.settled(objective, group, g, t * largest(d), f - before):
@@ -179,10 +179,10 @@ class LBFGS(WholeVector):
         q = -g
         for y, s, rho in zip(reversed(ys_), reversed(ss), reversed(inverse), strict=True):
             a.append(dot(s, q) * rho)
-            q -= times(a[-1], y)
+            shift(q, -a[-1], y)
         r = times(number(memory["H_diag"]), q)
         for y, s, rho in zip(ys_, ss, inverse, strict=True):
-            r += times(a.pop() - dot(y, r) * rho, s)
+            shift(r, a.pop() - dot(y, r) * rho, s)
         return r
 
     def restart(self, memory: dict[str, Any], g: Array) -> Array:

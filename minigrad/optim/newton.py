@@ -23,7 +23,7 @@ import numpy as np
 from ..backend import Array, to_device, to_host, xp_of
 from ..tensor import Tensor
 from .conjugate_gradient import conjugate_gradient
-from .flat import Flat, Hessian, Objective, WholeVector, dot, largest, times
+from .flat import Flat, Hessian, Objective, WholeVector, dot, largest, moved
 from .groups import Range
 from .line_search import Point, backtracking
 from .record import Record
@@ -173,7 +173,7 @@ class Newton(SecondOrder):
         p, _ = parabola(float(group["damping"]))
         if group["line_search_fn"] is not None:
             return walk(objective, here, p, float(dot(here.g, p)), lr, graph)
-        f, g = objective.at(here.x + times(lr, p), graph)
+        f, g = objective.at(moved(here.x, lr, p), graph)
         return None if math.isinf(f) else (f, g)
 
     def levenberg(
@@ -190,7 +190,7 @@ class Newton(SecondOrder):
         damping = memory.get("damping", float(group["damping"]))
         for _ in range(30):
             p, promised = parabola(damping)
-            f, g = objective.at(here.x + times(float(group["lr"]), p), graph)
+            f, g = objective.at(moved(here.x, float(group["lr"]), p), graph)
             ratio = (here.f - f) / promised if promised > 0 else -math.inf
             if ratio > 0.75:
                 damping /= 3
@@ -289,7 +289,7 @@ class NewtonCG(SecondOrder):
         most = min(2 * objective.flat.size, 200) if group["max_cg"] is None else group["max_cg"]
 
         def damped(v: Array) -> Array:
-            return product(v) + times(damping, v) if damping else product(v)
+            return moved(product(v), damping, v) if damping else product(v)
 
         if group["method"] == "trust":
             return self.trust(objective, group, memory, here, damped, enough, most, graph)
@@ -374,13 +374,13 @@ class Path:
             if curvature <= 0:
                 break
             a = rr / curvature
-            p, r = p + times(a, d), r + times(a, hd)
+            p, r = moved(p, a, d), moved(r, a, hd)
             if float(dot(p, p)) >= radius * radius:
                 break
             before, rr = rr, float(dot(r, r))
             if math.sqrt(rr) <= enough:
                 break
-            d = times(rr / before, d) - r
+            d = moved(-r, rr / before, d)
 
     def within(self, radius: float) -> tuple[Array, float, bool]:
         """p, the decrease -m(p), and whether p lies on the edge."""
@@ -392,7 +392,7 @@ class Path:
             if edge:  # the positive root of |p + a d| = radius
                 inside = max(radius * radius - pp, 0.0)
                 a = inside / (pd + math.sqrt(pd * pd + dd * inside))
-            p, promised = p + times(a, d), promised + a * rr - a * a * curvature / 2
+            p, promised = moved(p, a, d), promised + a * rr - a * a * curvature / 2
             if edge:
                 return p, promised, True
         return p, promised, False
@@ -408,7 +408,7 @@ def walk(
     found = backtracking(phi, start, t, max_evals=40, eps=objective.eps)
     if found.why == "armijo" or not found.moved:  # what was asked last is what was found
         return (found.point.f, found.point.held) if found.moved else None
-    return objective.at(here.x + times(found.point.t, p), graph)
+    return objective.at(moved(here.x, found.point.t, p), graph)
 
 
 def one_of(rule: str, group: dict[str, Any], name: str, known: tuple[Any, ...]) -> None:
