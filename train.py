@@ -41,7 +41,7 @@ class Classification:
     unit, better = "test accuracy", max
 
     def __init__(self, c: Config):
-        (images, labels), (test, test_labels) = (getattr(data, c.data)(split) for split in ("train", "test"))
+        (images, labels), (test, test_labels) = (data.load(c.data, split) for split in ("train", "test"))
         largest = float(images.max())
         self.channels, self.size = (1 if images.ndim == 3 else images.shape[1]), images.shape[-1]
 
@@ -98,7 +98,7 @@ class Language:
     unit, better, context = "validation loss", min, 64
 
     def __init__(self, c: Config):
-        text, held_out = (getattr(data, c.data)(split) for split in ("train", "validation"))
+        text, held_out = (data.load(c.data, split) for split in ("train", "validation"))
         self.tokenizer, self.device = data.CharTokenizer(text + held_out), c.device
         tokens, unseen = self.tokenizer.encode(text), self.tokenizer.encode(held_out)
         self.train = TextWindows(tokens, self.context, c.batch_size, shuffle=True, device=c.device)

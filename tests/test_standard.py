@@ -391,3 +391,17 @@ def test_the_real_set_where_it_is_at_hand(load, mean, classes):
         pytest.skip(f"not on this machine: {absent}")
     assert abs(train.mean() - mean) < 1e-5 and np.bincount(labels).tolist() == classes
     assert len(test) == 10_000
+
+
+def test_a_set_is_loaded_by_its_name(monkeypatch):
+    """An embedded one as it is; a standard one with leave to download it."""
+    from minigrad import data
+
+    assert data.load("digits")[0].shape == data.digits()[0].shape
+    assert data.load("shakespeare", "validation") == data.shakespeare("validation")
+    asked = []
+    monkeypatch.setitem(standard.STANDARD, "mnist", lambda split, download: asked.append((split, download)))
+    data.load("mnist", "test")
+    assert asked == [("test", True)]
+    with pytest.raises(ValueError, match="there is no set 'mnits'; there are 'digits'"):
+        data.load("mnits")

@@ -12,7 +12,7 @@ from .samplers import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
-from .standard import cifar10, fashion_mnist, mnist, tiny_shakespeare
+from .standard import cifar10, fashion_mnist, load, mnist, tiny_shakespeare
 from .tokenizers import ByteTokenizer, CharTokenizer, load_tokenizer, tokenizer_from_json
 from .transforms import Compose, Normalize, RandomCrop, RandomHorizontalFlip
 from .windows import TextWindows
@@ -25,6 +25,7 @@ __all__ = [
     "fashion_mnist",
     "cifar10",
     "tiny_shakespeare",
+    "load",
     "DownloadError",
     "Dataset",
     "TensorDataset",

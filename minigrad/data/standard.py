@@ -7,9 +7,11 @@ Every mirror serves the same bytes, which the checksums here decide.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from . import formats
+from . import embedded, formats
 from .embedded import TEXT_TRAIN, choose
 from .fetch import Source
 from .places import Place, content
@@ -125,6 +127,20 @@ def tiny_shakespeare(split: str = "train", download: bool = False) -> str:
     cut = int(TEXT_TRAIN * TINY_SHAKESPEARE.size)
     rows = choose("tiny_shakespeare", split, {"train": slice(None, cut), "validation": slice(cut, None)})
     return content(TINY_SHAKESPEARE_PLACE, TINY_SHAKESPEARE, download).decode("ascii")[rows]
+
+
+EMBEDDED = dict(digits=embedded.digits, fashion=embedded.fashion, shakespeare=embedded.shakespeare)
+STANDARD = dict(mnist=mnist, fashion_mnist=fashion_mnist, cifar10=cifar10, tiny_shakespeare=tiny_shakespeare)
+
+
+def load(name: str, split: str = "train") -> Any:
+    """A set by its name: an embedded one, or a standard one, which is downloaded if it is nowhere yet."""
+    if name in EMBEDDED:
+        return EMBEDDED[name](split)
+    if name not in STANDARD:
+        known = ", ".join(map(repr, (*EMBEDDED, *STANDARD)))
+        raise ValueError(f"load: there is no set {name!r}; there are {known}")
+    return STANDARD[name](split, download=True)
 
 
 def _idx_set(
