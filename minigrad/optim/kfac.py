@@ -295,20 +295,8 @@ class KFAC(MatrixRule):
     def observe(self) -> None:
         """Take an estimate of the Fisher into the factors, and into the diagonal of what is no layer."""
         taps, passes, mean = self.passes()
-        group, mine = self.param_groups[0], {*self.parameters()}
-        uses: dict[Tensor, list[Tap]] = {}
-        for tap in taps:
-            if tap.weight in mine:
-                uses.setdefault(tap.weight, []).append(tap)
-        ways = {w: {tap.lookup for tap in found} for w, found in uses.items()}
-        before, self.layers = self.layers, {}
-        biases: set[Tensor] = set()
-        for w, found in uses.items():
-            if len(ways[w]) == 1:
-                bias = found[0].bias if found[0].bias in mine - biases else None
-                biases |= set() if bias is None else {bias}
-                self.layers[w] = Layer.of(found[0], bias, group["max_size"])
-        self.rest = {p for p in mine if p not in self.layers and p not in biases}
+        before, uses = self.layers, self.find(taps)
+        group = self.param_groups[0]
         kinds = {w: compute_kind(w.arena) for w in self.layers}
         inner = {w: layer.input_moment(uses[w], kinds[w]) for w, layer in self.layers.items()}
         outer: dict[Tensor, Array] = {}
@@ -318,7 +306,7 @@ class KFAC(MatrixRule):
             there = [(tap, g) for tap, g in zip(taps, outputs, strict=True) if g is not None]
             if mean:
                 last = [tap.rows(g).shape[0] for tap, g in there if tap.weight is there[-1][0].weight]
-                labels = group["labels"] or sum(last)
+                labels = group["labels"] or max(sum(last), 1)
             for tap, g in there:
                 if layer := self.layers.get(tap.weight):
                     found = layer.output_moment(tap, g, kinds[tap.weight])
@@ -335,6 +323,23 @@ class KFAC(MatrixRule):
                     factor[...] = factor * factor.dtype.type(e) + new * factor.dtype.type((1 - e) * scale)
             if fresh:
                 self.invert(layer)
+
+    def find(self, taps: list[Tap]) -> dict[Tensor, list[Tap]]:
+        """The uses of each of our weights; makes `layers` of them, and what is left is the `rest`."""
+        mine = {*self.parameters()}
+        uses: dict[Tensor, list[Tap]] = {}
+        for tap in taps:
+            if tap.weight in mine:
+                uses.setdefault(tap.weight, []).append(tap)
+        self.layers = {}
+        biases: set[Tensor | None] = set()
+        for w, found in uses.items():
+            if len({tap.lookup for tap in found}) == 1:
+                bias = found[0].bias if found[0].bias in mine - biases else None
+                biases.add(bias)
+                self.layers[w] = Layer.of(found[0], bias, self.param_groups[0]["max_size"])
+        self.rest = {p for p in mine if p not in self.layers and p not in biases}
+        return uses
 
     def diagonal(self, found: Mapping[Tensor, Tensor], keep: float, take: float) -> None:
         """fisher <- keep fisher + take g^2, for parameters of no layer."""
@@ -400,7 +405,10 @@ class KFAC(MatrixRule):
         lr = float(self.param_groups[0]["lr"])
         if limit is None or not lr:
             return nu
-        total = sum(to_device(dot(self.slot(r, "update"), r.piece(r.arena.gradient)), where) for r in runs)
+        total: Any = 0.0
+        for run in runs:
+            update, gradient = self.slot(run, "update"), run.piece(run.arena.gradient)
+            total = total + to_device(dot(update, gradient.astype(update.dtype, copy=False)), where)
         xp = xp_of(nu)
         most = float(limit) / lr**2
         return xp.sqrt(most / xp.maximum(xp.abs(total), most)).reshape(1) if most < inf else nu
