@@ -183,6 +183,35 @@ def test_pads_stay_zero_and_parameters_without_gradient_are_left_alone(case):
         assert not arena.array[p.offset + size : p.stop].any()
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_an_error_in_the_closure_or_in_the_second_group_changes_nothing(case):
+    def snapshot():
+        states = [{k: np.array(v) for k, v in optimizer.state.get(p, {}).items()} for p in params]
+        return [p.array.tobytes() for p in params], [optimizer.steps[p] for p in params], repr(states)
+
+    rng = np.random.default_rng(7)
+    params = placed(starting(rng), "float64")
+    optimizer = case.make(params)
+    feed(params, optimizer, gradients(rng, 3, missing=False), "float64")
+    before = snapshot()
+
+    def closure():
+        raise KeyError("the data ran out")
+
+    with pytest.raises(KeyError, match="the data ran out"):
+        optimizer.step(closure)
+    assert snapshot() == before
+    last = nn.Parameter(mg.ones(2, dtype=mg.float64))
+    if "lr" not in optimizer.param_groups[0] or isinstance(optimizer.param_groups[0]["lr"], mg.Tensor):
+        return
+    optimizer.add_param_group({"params": [last]})
+    optimizer.param_groups[-1]["lr"] = "fast"
+    grads = gradients(rng, 1, missing=False, shapes=(*SHAPES, (2,)))
+    with pytest.raises((ValueError, TypeError)):
+        feed([*params, last], optimizer, grads, "float64")
+    assert snapshot() == before and last.tolist() == [1, 1]
+
+
 @pytest.mark.parametrize("record", RULES, ids=lambda r: r.name)
 def test_bad_hyperparameters_raise_with_name_and_value(record):
     def make(**options):

@@ -230,12 +230,14 @@ class Optimizer(Hooked):
                 else:
                     launches.append((run, self.scalars(group, run.t)))
             work.append((group, self.flags(group), launches))
+        for group, _, launches in work:
+            for run, _ in launches:
+                if run.t == 1:
+                    self.begin(run, group)
         touched: dict[Arena, None] = {}
         recorder = graph.current()
         for group, flags, launches in work:
             for run, scalars in launches:
-                if run.t == 1:
-                    self.begin(run, group)
                 if recorder is not None:
                     recorder.launching(self, group, flags, run, scalars)
                 self.launch(run, group, flags, scalars)
