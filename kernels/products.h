@@ -108,9 +108,12 @@ static void turn(const S* from, int64 rows, int64 columns, int64 ld, S* to, int6
             int64 i = top;
             for (; i + 4 <= bottom; i += 4) {
                 const S* f = from + i * ld + j;
-                const Four p = load<Four>(f), q = load<Four>(f + ld), r = load<Four>(f + 2 * ld), s = load<Four>(f + 3 * ld);
-                const Four pr = __builtin_shufflevector(p, r, 0, 4, 1, 5), qs = __builtin_shufflevector(q, s, 0, 4, 1, 5);
-                const Four rp = __builtin_shufflevector(p, r, 2, 6, 3, 7), sq = __builtin_shufflevector(q, s, 2, 6, 3, 7);
+                const Four p = load<Four>(f), q = load<Four>(f + ld);
+                const Four r = load<Four>(f + 2 * ld), s = load<Four>(f + 3 * ld);
+                const Four pr = __builtin_shufflevector(p, r, 0, 4, 1, 5);
+                const Four qs = __builtin_shufflevector(q, s, 0, 4, 1, 5);
+                const Four rp = __builtin_shufflevector(p, r, 2, 6, 3, 7);
+                const Four sq = __builtin_shufflevector(q, s, 2, 6, 3, 7);
                 S* t = to + j * ldt + i;
                 store(t, __builtin_shufflevector(pr, qs, 0, 4, 1, 5));
                 store(t + ldt, __builtin_shufflevector(pr, qs, 2, 6, 3, 7));
