@@ -195,3 +195,22 @@ def test_weights_are_found_in_both_kinds_of_file(tmp_path):
     checkpoint.save(tmp_path / "odd", {}, {"kind": "training state", "state": [1], "step": 1})
     with pytest.raises(CheckpointError, match="its state cannot be read"):
         read(tmp_path / "odd")
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_save_that_fails_leaves_every_file_that_was_there(tmp_path, monkeypatch, keep):
+    checkpoints = Checkpoints(tmp_path, keep=keep)
+    for step in range(1, keep + 1):
+        checkpoints.save(step, dict(x=mg.ones(2)))
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("minigrad.checkpoint.os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoints.save(9, dict(x=mg.ones(2)))
+    assert checkpoints.steps() == list(range(1, keep + 1))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        checkpoints.path(s).name for s in checkpoints.steps()
+    ]
+    assert checkpoints.latest().step == keep
