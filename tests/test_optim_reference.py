@@ -30,7 +30,7 @@ def test_the_command_prints_the_table_and_pages(capsys):
     assert printed.main(["adamw"]) == 0
     assert "decoupled_weight_decay" in capsys.readouterr().out
     assert printed.main(["adamx"]) == 2
-    assert "no optimizer 'adamx'; there are SGD" in capsys.readouterr().err
+    assert "no optimizer 'adamx'; there are Newton, SGD" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("rule", "state", "moved"), [("SGD", 0, 12), ("Adam", 8, 28), ("AdamW", 8, 28)])
