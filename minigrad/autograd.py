@@ -383,7 +383,7 @@ def _leading_to(outputs: list[Tensor], asked: dict) -> set:
 
 def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
     """leaf.grad += g: the first goes into the arena's slot if there is one, later ones are added."""
-    grad = leaf.grad
+    grad: Any = leaf.grad
     if create_graph:
         leaf.grad = own(g) if grad is None else grad + g
     elif grad is None:
@@ -393,4 +393,4 @@ def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
     else:
         added(leaf, g)
     if mode.scaled:
-        leaf.grad.scaled = True  # until GradScaler.unscale_
+        leaf.grad.scaled = True  # type: ignore[union-attr]  # until GradScaler.unscale_
