@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test test-slow test-gpu lint bench clean
+.PHONY: help train test test-slow test-gpu lint bench bench-gpu clean
 
 # the sets of requirements/ behind a target; `cuda` is CuPy where an NVIDIA driver is present
 train_sets := core extras cuda
@@ -68,6 +68,10 @@ lint: ## format, lint, types
 bench: ## the speed of a training step; ARGS="--against torch" with ORACLES=1
 	@$(setup) $(bench_sets)
 	$(PY) benchmarks/step.py $(ARGS)
+
+bench-gpu: ## whole training steps on a GPU beside torch and JAX: the table H1 to H5; ARGS="--rows H1 H5"
+	@$(setup) $(bench_sets)
+	$(PY) benchmarks/gpu.py $(ARGS)
 
 clean: ## remove .venv, caches and built files; results stay
 	rm -rf .venv .venv.lock build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
