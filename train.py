@@ -136,20 +136,18 @@ class Language:
 
 
 def grouped(model: nn.Module, c: Config) -> list[dict[str, Any]]:
-    """Matrices and filters decay; biases, norms and other vectors do not. Frozen parameters are left out."""
+    """Named parameters: matrices and filters decay; norms, biases and vectors do not. None that is frozen."""
     for name, p in model.named_parameters():
         if c.freeze is not None and name.startswith(c.freeze):
             p.requires_grad_(False)
     last, decay = training.chain(c.optimizer)[-1].cls, c.weight_decay
     if hasattr(last, "split"):  # Muon: hidden matrices, and AdamW for the rest
-        groups = last.split(model) if decay is None else last.split(model, decay)
-        return [group | dict(params=[p for _, p in group["params"]]) for group in groups]
-    trained = [p for p in model.parameters() if p.requires_grad]
+        return last.split(model) if decay is None else last.split(model, decay)
+    groups = optim.param_groups(model, weight_decay=1.0)  # 1 or 0: whether they decay at all
     if issubclass(last, WholeVector):  # L-BFGS and its like see one vector
-        return [dict(params=trained, weight_decay=decay)]
-    matrices, rest = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
-    groups = [dict(params=matrices, weight_decay=c.weight_decay), dict(params=rest, weight_decay=0.0)]
-    return [g for g in groups if g["params"]]
+        named = [entry for group in groups for entry in group["params"]]
+        return [dict(params=named, weight_decay=decay)]
+    return [group | dict(weight_decay=decay if group["weight_decay"] else 0.0) for group in groups]
 
 
 def optimizer_of(model: nn.Module, c: Config) -> Any:
@@ -161,23 +159,21 @@ def optimizer_of(model: nn.Module, c: Config) -> Any:
         options = dict(nesterov=True) | options
     if options.get("momentum") == 0:
         options.pop("nesterov", None)
-    names = {p: name for name, p in model.named_parameters()}
     groups = []
     for group in grouped(model, c):
         rates: dict[float | None, list[tuple[str, Any]]] = {}
-        for p in group.pop("params"):
-            fitting = [(len(prefix), x) for prefix, x in c.lr_of or [] if names[p].startswith(prefix)]
-            rates.setdefault(max(fitting)[1] if fitting else None, []).append((names[p], p))
+        for name, p in group.pop("params"):
+            fitting = [(len(prefix), x) for prefix, x in c.lr_of or [] if name.startswith(prefix)]
+            rates.setdefault(max(fitting)[1] if fitting else None, []).append((name, p))
         if "weight_decay" not in known or group["weight_decay"] is None:
             group.pop("weight_decay")
         groups += [group | dict(params=p) | ({} if x is None else dict(lr=x)) for x, p in rates.items()]
     if all(set(group) == {"params"} for group in groups):  # nothing tells them apart
         groups = [dict(params=[p for group in groups for p in group["params"]])]
     for prefix, _ in c.lr_of or []:
-        if not any(name.startswith(prefix) for name in names.values()):
-            raise ValueError(
-                f"--lr-of {prefix}: no parameter's name starts so; they are {list(names.values())}"
-            )
+        names = [name for name, _ in model.named_parameters()]
+        if not any(name.startswith(prefix) for name in names):
+            raise ValueError(f"--lr-of {prefix}: no parameter's name starts so; they are {names}")
     return training.optimizer_named(c.optimizer, groups, options)
 
 

@@ -100,9 +100,10 @@ def test_weights_start_as_nanogpts():
 def test_a_tied_head_is_one_parameter_and_matrices_alone_decay():
     tied = GPT(GPTConfig(**SMALL, tied=True))
     assert tied.head.weight is tied.tokens.weight
-    decaying, rest = train.grouped(tied, SimpleNamespace(freeze=None, weight_decay=0.1))
+    asked = SimpleNamespace(freeze=None, weight_decay=0.1, optimizer="adamw")
+    decaying, rest = train.grouped(tied, asked)
     assert (decaying["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
-    assert all(p.ndim == 2 for p in decaying["params"]) and all(p.ndim == 1 for p in rest["params"])
+    assert all(p.ndim == 2 for _, p in decaying["params"]) and all(p.ndim == 1 for _, p in rest["params"])
     assert len({*decaying["params"], *rest["params"]}) == len(list(tied.parameters()))
 
 

@@ -110,9 +110,8 @@ def _walk(w: Writer, p: Pass, last: bool, loop: str, group: str, at: Mapping[str
     lines += [w.steps(p, _into_part), w.element_stores(last, at), "}"]
     for r in found:
         c = w.c(r.name)
-        lines.append(
-            f"const {c} {r.name} = minigrad::fold<minigrad::{r.op.capitalize()}<{c}>>(_{r.name}part, {group});"
-        )
+        fold = f"minigrad::fold<minigrad::{r.op.capitalize()}<{c}>>"
+        lines.append(f"const {c} {r.name} = {fold}(_{r.name}part, {group});")
     return "\n".join(lines)
 
 
