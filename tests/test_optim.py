@@ -633,3 +633,42 @@ def test_nothing_warns_in_a_step():
             p.grad = mg.full((4,), 6e4, dtype=mg.float16)
             optimizer.step()
     assert not np.isfinite(p.array).any()
+
+
+class Sparse:
+    """What another framework's sparse gradient looks like from here."""
+
+    layout, dtype, shape = "torch.sparse_coo", "float32", (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("grad", "kind"),
+    [
+        (Sparse(), "sparse"),
+        (np.ones((2, 2), complex), "complex numpy.ndarray"),
+        (np.ones((2, 2)), "numpy.ndarray"),
+    ],
+    ids=["sparse", "complex", "array"],
+)
+@pytest.mark.parametrize("rule", ["SGD", "Adam", "LAMB", "Adafactor", "Prodigy"])
+def test_sparse_complex_and_foreign_gradients_are_refused_by_name_and_nothing_changes(rule, grad, kind):
+    first, second = mg.Parameter(mg.ones(2, 2)), mg.Parameter(mg.ones(2, 2))
+    optimizer = getattr(optim, rule)([{"params": [("first", first)]}, {"params": [("second", second)]}])
+    first.grad, second.grad = mg.ones(2, 2), grad
+    with pytest.raises(TypeError, match=rf"the grad of 'second' is a {kind}.*; gradients are dense and real"):
+        optimizer.step()
+    assert first.tolist() == second.tolist() == [[1, 1], [1, 1]]
+    assert not optimizer.state.get(first, {}) and optimizer.steps[first] == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"lr": -1}, {"betas": (0.9, 1.0)}])
+def test_a_group_that_is_refused_changes_nothing(options):
+    p, new = mg.Parameter(mg.ones(2)), mg.Parameter(mg.ones(2))
+    optimizer = optim.Adam([p])
+    p.grad = mg.ones(2)
+    optimizer.step()
+    before = optimizer.state[p]["exp_avg"].tolist()
+    with pytest.raises(ValueError):
+        optimizer.add_param_group({"params": [new] if options else [new, p]} | options)
+    assert len(optimizer.param_groups) == 1 and new not in optimizer.steps and new.arena is None
+    assert optimizer.steps[p] == 1 and optimizer.state[p]["exp_avg"].tolist() == before
