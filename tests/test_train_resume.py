@@ -94,6 +94,7 @@ def test_every_schedule_goes_on_to_the_same_bits(tmp_path, schedule):
         ["--early-stop", "2"],
         ["--amp", "bfloat16"],
         ["--amp", "float16", "--clip", "0.5"],
+        ["--amp", "float16", "--clip-adaptive", "0.1"],
         ["--accumulate", "3"],
         ["--schedule", "step", "--schedule-per", "epoch", "--epochs", "1.4"],
         ["--optimizer", "sgd", "--lr", "0.1", "--momentum", "0.9", "--lr-of", "layers.1=0.01"],

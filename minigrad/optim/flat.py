@@ -268,13 +268,7 @@ class WholeVector(Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; closure() computes loss and gradients, and is called several times. Returns its first
         loss, that of the parameters before the step."""
-        args: tuple = (self,) if closure is None else (self, closure)
-        kwargs: dict = {}
-        for hook in list(self.before.values()):
-            changed = hook(self, args, kwargs)
-            if changed is not None:
-                args, kwargs = changed
-                closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        args, kwargs, closure = self.entering(closure)
         if closure is None:
             raise TypeError(
                 f"{type(self).__name__}: step() takes a closure that computes loss and gradients, and is "
@@ -287,16 +281,14 @@ class WholeVector(Optimizer):
             self.minimize(objective, group, self.own[group["params"][0]])
         finally:
             unhush(token)
-        for hook in list(self.after.values()):
-            hook(self, args, kwargs)
+        self.leaving(args, kwargs)
         return objective.loss
 
     def ask(self, objective: Objective, graph: bool = False) -> tuple[float, Array]:
         """(f, g) at the beginning of a step; hooks that change gradients have changed them."""
         f, g = objective.here(graph)
         if self.ready:
-            for hook in list(self.ready.values()):
-                hook(self)
+            self.telling("ready")
             g = objective.flat.gradient()
         return f, g
 
