@@ -32,7 +32,8 @@ from .muon import Muon
 from .nadam import NAdam
 from .natural import NaturalGradient
 from .nesterov import NAG
-from .newton import Newton, NewtonCG
+from .newton import Newton
+from .newton_cg import NewtonCG
 from .noise import GradientNoise, PerturbedGD
 from .optimizer import Optimizer
 from .prodigy import Prodigy
