@@ -167,6 +167,8 @@ def test_every_optimizer_comes_back(name):
     model, record = nn.Linear(4, 3), mg.optim.zoo[name]
     params = mg.optim.Muon.split(model) if name == "Muon" else model.parameters()  # it takes no vectors
     optimizer, x = record.make(params), mg.randn(8, 4)
+    optimizer.outputs = lambda: model(x)  # for rules that ask the model for its Fisher matrix
+    optimizer.sampled_loss = lambda: nn.functional.cross_entropy(model(x), mg.optim.sample_labels(model(x)))
 
     def closure():
         loss = (model(x) ** 2).sum()

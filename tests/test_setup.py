@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SETS = "core extras test cuda"
-TARGETS = {"train", "test", "test-slow", "lint", "bench", "test-gpu", "help", "clean"}
+TARGETS = {"train", "test", "test-slow", "lint", "bench", "bench-gpu", "test-gpu", "help", "clean"}
 
 
 @pytest.fixture
