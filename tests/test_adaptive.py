@@ -1,12 +1,10 @@
-"""ASGD, Rprop, Adagrad, Adadelta, RMSprop: what their forms mean; and of both chapters, that one launch over
+"""ASGD, Rprop, Adagrad, Adadelta, RMSprop: what is their own; and of both chapters, that one launch over
 all parameters is a loop over them, bit for bit."""
-
-import itertools
 
 import numpy as np
 import pytest
 from oracle import oracle
-from test_rules import MACHINES, feed, flat, gradients, placed, starting
+from test_rules import MACHINES, feed, flat, gradients, material, placed, run, starting
 from transcriptions import adam, adaptive
 from transcriptions.libraries import optax
 
@@ -15,21 +13,6 @@ import minigrad as mg
 from minigrad import nn, optim
 
 BOTH = adaptive.CASES + adam.CASES
-BIG = dict(lr=0.01, eps=1e-2)
-INSIDE = BIG | dict(eps_in_sqrt=True)
-
-
-def run(rule, given, start, grads):
-    params = placed(start, "float64")
-    feed(params, getattr(optim, rule)(params, **given), grads, "float64")
-    return flat([p.array for p in params])
-
-
-def material(seed, scale=1.0, steps=60):
-    """Parameters and gradients; small gradients, where an eps of 1e-2 shows, by `scale`."""
-    rng = np.random.default_rng(seed)
-    start, grads = starting(rng), gradients(rng, steps, missing=False)
-    return start, [[scale * g for g in step] for step in grads]
 
 
 def walk(optimizer, p, grads):
@@ -114,74 +97,6 @@ def test_maximize_goes_as_far_up_the_negated_gradient(rule):
     start, grads = material(3, steps=10)
     negated = [[-g for g in step] for step in grads]
     assert (run(rule, {}, start, grads) == run(rule, dict(maximize=True), start, negated)).all()
-
-
-# --------------------------------------------------------------------------------------- where sources differ
-
-
-@pytest.mark.parametrize(
-    "forms",
-    [
-        [("Adagrad", BIG), ("Adagrad", INSIDE), ("Adagrad", INSIDE | dict(initial_accumulator_value=0.3))],
-        [
-            ("RMSprop", BIG),
-            ("RMSprop", INSIDE),
-            ("RMSprop", BIG | dict(centered=True)),
-            ("RMSprop", BIG | dict(alpha=0.9)),
-        ],
-        [("Adadelta", dict(eps=1e-2)), ("Adadelta", dict(eps=1e-2, rho=0.95))],
-    ],
-    ids=lambda forms: forms[0][0],
-)
-def test_named_forms_differ_by_more_than_1e_3(forms):
-    start, grads = material(4, 1e-2)
-    found = [run(rule, given, start, grads) for rule, given in forms]
-    for a, b in itertools.combinations(found, 2):
-        assert np.abs(a - b).max() > 1e-3
-
-
-PRESETS = [
-    ("Adagrad", "paper", adaptive.adagrad, {}),
-    ("Adagrad", "S1", adaptive.adagrad, dict(eps_in_sqrt=True)),
-    ("Adagrad", "S2", adaptive.adagrad, dict(lr=0.1, eps=1e-8, eps_in_sqrt=True)),
-    ("Adagrad", "S3", adaptive.adagrad, dict(eps=1e-8)),
-    ("Adadelta", "paper", adaptive.adadelta, dict(rho=0.95)),
-    ("Adadelta", "chainer", adaptive.adadelta, dict(rho=0.95)),
-    ("Adadelta", "S3", adaptive.adadelta, {}),
-    ("RMSprop", "hinton", adaptive.rmsprop, dict(alpha=0.9, lr=1e-3, eps_in_sqrt=True)),
-    ("RMSprop", "S1", adaptive.rmsprop, dict(alpha=0.9, eps_in_sqrt=True)),
-    ("RMSprop", "S2", adaptive.rmsprop, dict(alpha=0.9, lr=0.01, eps_in_sqrt=True)),
-    ("RMSprop", "S2_table", adaptive.rmsprop, dict(alpha=0.99, lr=1e-3, eps_in_sqrt=True)),
-    ("RMSprop", "S3", adaptive.rmsprop, dict(alpha=0.9, lr=1e-3, eps_in_sqrt=True)),
-    ("Rprop", "paper", adaptive.rprop, dict(lr=0.1)),
-]
-
-
-@pytest.mark.parametrize(("rule", "source", "transcription", "told"), PRESETS)
-def test_a_preset_is_what_its_source_writes(rule, source, transcription, told):
-    start, grads = material(5)
-    params = placed(start, "float64")
-    feed(params, getattr(optim, rule).preset(source, params), grads, "float64")
-    expected = [transcription(p, [g[k] for g in grads], **told) for k, p in enumerate(start)]
-    np.testing.assert_allclose(flat([p.array for p in params]), flat(expected), rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.oracle
-@pytest.mark.parametrize(
-    ("rule", "library"),
-    [
-        ("Adagrad", optax(lambda o: o.adagrad(0.01))),
-        ("Adadelta", optax(lambda o: o.adadelta(0.01))),
-        ("RMSprop", optax(lambda o: o.rmsprop(0.01))),
-    ],
-    ids=lambda v: v if isinstance(v, str) else "",
-)
-def test_the_preset_optax_is_optax_with_its_defaults(rule, library):
-    start, grads = material(6)
-    params = placed(start, "float64")
-    feed(params, getattr(optim, rule).preset("optax", params, lr=0.01), grads, "float64")
-    expected = flat(library.run(start, grads))
-    np.testing.assert_allclose(flat([p.array for p in params]), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_adadelta_by_hand():

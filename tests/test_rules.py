@@ -69,6 +69,19 @@ def flat(arrays):
     return np.concatenate([np.asarray(a, np.float64).ravel() for a in arrays])
 
 
+def run(rule, given, start, grads):
+    params = placed(start, "float64")
+    feed(params, getattr(optim, rule)(params, **given), grads, "float64")
+    return flat([p.array for p in params])
+
+
+def material(seed, scale=1.0, steps=60):
+    """Parameters and gradients; small gradients, where an eps of 1e-2 shows, by `scale`."""
+    rng = np.random.default_rng(seed)
+    start, grads = starting(rng), gradients(rng, steps, missing=False)
+    return start, [[scale * g for g in step] for step in grads]
+
+
 def close(xs, ys, tolerance):
     for x, y in zip(xs, ys, strict=True):
         np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
