@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.rules import GUMBEL
+from kernels.draws import GUMBEL
 
 from . import random
 from .backend import Array, device_of, empty, to_device

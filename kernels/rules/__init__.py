@@ -1,13 +1,13 @@
-"""The rule book: how every optimizer moves a parameter, chapter by chapter in historical order.
+"""The rule book: how every optimizer moves a parameter; chapters, and the rules in each, in historical order.
 
-    descent      1951   gradient descent and its momentum; the step size that learns; steps on the simplex
+    descent      1951   gradient descent and its momentum; other geometries; noise; the step size that learns
     adaptive     1992   a step size for every parameter: ASGD, Rprop, Adagrad, Adadelta, RMSprop
     adam         2014   Adam, and what was changed about it
     curvature    2015   the metric of the model's own distribution: K-FAC
-    layerwise    2017   a step size for every layer: LARS, LAMB, Adafactor
+    layerwise    2017   a step size for every layer: LARS, Adafactor, LAMB
     matrix       2018   a matrix for every matrix: Shampoo, Muon, SOAP
     around       2019   what stands around another rule: slow weights, the worst point nearby
-    modern       2020   other moments, signs, curvature, averages of the path
+    modern       2022   other moments, signs, curvature, averages of the path
 
 Each rule is the whole of its optimizer: `p` the parameter, `g` its gradient, then the optimizer's state,
 named as PyTorch names it. `S` is how parameters are stored, `T` (float32 or wider) how everything is
@@ -58,12 +58,10 @@ from kernels.rules.modern import (
     ADAMW_SCHEDULE_FREE,
     ADAN,
     ADEMAMIX,
-    GUMBEL,
     LION,
     PRODIGY,
     PRODIGY_ESTIMATE,
     PRODIGY_MOMENTS,
-    RADEMACHER,
     SCHEDULE_FREE_EVAL,
     SCHEDULE_FREE_TRAIN,
     SGD_SCHEDULE_FREE,
@@ -92,7 +90,6 @@ __all__ = [
     "GRADIENT_NOISE",
     "HYPER_DOT",
     "HYPER_RATE",
-    "GUMBEL",
     "KFAC",
     "KFAC_DIAGONAL",
     "LAMB",
@@ -117,7 +114,6 @@ __all__ = [
     "PRODIGY",
     "PRODIGY_ESTIMATE",
     "PRODIGY_MOMENTS",
-    "RADEMACHER",
     "RADAM",
     "RMSPROP",
     "RPROP",

@@ -1,4 +1,4 @@
-"""Gradient descent and its momentum; noise; the learning rate that learns; steps on the simplex."""
+"""Gradient descent and its momentum; other geometries; noise; the learning rate that learns."""
 
 from kernels.elementwise import Elementwise
 from kernels.normal import normal
@@ -69,6 +69,83 @@ LOOK_AHEAD = Elementwise(
     "S p",
     scalars="far",
     body="p = T(p) - far * momentum_buffer;",
+)
+
+# The step is taken in another geometry:  grad psi(p) <- grad psi(p) - lr g        [Nemirovski & Yudin 1983]
+#     psi = |p|^2 / 2:  p <- p - lr g
+#     entropy, psi = sum p log p:  p <- p exp(-lr g)                             [Kivinen & Warmuth 1997, EGU]
+#     hypentropy:  p = w+ - w-,  w+ <- w+ exp(-lr g),  w- <- w- exp(lr g),  w+ w- = beta^2 for ever
+#                                              [EGU+-; Ghai, Hazan & Singer 2020: psi' = arcsinh(p / 2 beta)]
+MIRROR = Elementwise(
+    "mirror_descent",
+    "S g",
+    "S p",
+    scalars="lr beta_square",
+    flags="entropy hypentropy burg",
+    body="""
+    T x = T(p);
+    T d = lr * T(g);
+    #if entropy
+    p = x * exp(-d);
+    #elif hypentropy
+    T large = (abs(x) + sqrt(x * x + T(4) * beta_square)) * T(0.5);
+    T small = beta_square / large;
+    T plus = x < T(0) ? small : large;
+    T minus = x < T(0) ? large : small;
+    p = d == T(0) ? x : plus * exp(-d) - minus * exp(d);
+    #elif burg
+    T shrink = T(1) + d * x;
+    p = x / (shrink < T(0.1) ? T(0.1) : shrink);    // beyond the pole: ten times as large
+    #else
+    p = x - d;
+    #endif
+""",
+)
+
+# p <- p exp(-lr g) / Z, Z the sum of a row: exponentiated gradient on the simplex    [Kivinen & Warmuth 1997]
+# The largest exponent of a weight that is not zero is taken out of all of them: no overflow, and Z > 0.
+# Equal gradients move nothing.
+EXPONENTIATED = Rows(
+    "exponentiated_gradient",
+    "S g, S p",
+    "S q",
+    scalars="lr",
+    body="""
+    T x = T(p);
+    T a = -(lr * T(g));
+    T most = max(x > T(0) ? a : T(-3e38));
+    T least = min(x > T(0) ? a : T(3e38));
+    T e = x > T(0) ? x * exp(a - most) : T(0);
+    T total = sum(e);
+    q = least == most ? x : e / total;
+""",
+)
+
+# theta <- grad psi(p) - lr g,  p <- grad psi*(theta),  psi = |p|_r^2 / 2           [Grove et al. 2001]
+#     grad psi(p)_i = sign(p_i) |p|_r (|p_i| / |p|_r)^(r - 1);  psi* is the same with 1/r + 1/s = 1
+# A tensor is one row. A zero gradient moves nothing.
+P_NORM = Rows(
+    "p_norm_descent",
+    "S g, S p",
+    "S q",
+    scalars="lr power one_over_power dual one_over_dual",
+    body="""
+    T x = T(p);
+    T a = abs(x);
+    T high = max(a);
+    T powers = sum(high > T(0) ? pow(a / high, power) : T(0));
+    T norm = high * pow(powers, one_over_power);
+    T length = norm > T(0) ? norm * pow(a / norm, power - T(1)) : T(0);
+    T d = lr * T(g);
+    T theta = (x < T(0) ? -length : length) - d;
+    T b = abs(theta);
+    T top = max(b);
+    T others = sum(top > T(0) ? pow(b / top, dual) : T(0));
+    T size = top * pow(others, one_over_dual);
+    T back = size > T(0) ? size * pow(b / size, dual - T(1)) : T(0);
+    T most = max(abs(d));
+    q = most == T(0) ? x : (theta < T(0) ? -back : back);
+""",
 )
 
 # g <- g + N(0, deviation^2)                                                         [Neelakantan et al. 2015]
@@ -187,82 +264,5 @@ ADAM_HD = Elementwise(
     T u = m == T(0) ? T(0) : m / bias1 / (sqrt(v) / bias2_sqrt + eps);       // never 0/0
     direction = u;
     p = x - rate[0] * u;
-""",
-)
-
-# The step is taken in another geometry:  grad psi(p) <- grad psi(p) - lr g        [Nemirovski & Yudin 1983]
-#     psi = |p|^2 / 2:  p <- p - lr g
-#     entropy, psi = sum p log p:  p <- p exp(-lr g)                             [Kivinen & Warmuth 1997, EGU]
-#     hypentropy:  p = w+ - w-,  w+ <- w+ exp(-lr g),  w- <- w- exp(lr g),  w+ w- = beta^2 for ever
-#                                              [EGU+-; Ghai, Hazan & Singer 2020: psi' = arcsinh(p / 2 beta)]
-MIRROR = Elementwise(
-    "mirror_descent",
-    "S g",
-    "S p",
-    scalars="lr beta_square",
-    flags="entropy hypentropy burg",
-    body="""
-    T x = T(p);
-    T d = lr * T(g);
-    #if entropy
-    p = x * exp(-d);
-    #elif hypentropy
-    T large = (abs(x) + sqrt(x * x + T(4) * beta_square)) * T(0.5);
-    T small = beta_square / large;
-    T plus = x < T(0) ? small : large;
-    T minus = x < T(0) ? large : small;
-    p = d == T(0) ? x : plus * exp(-d) - minus * exp(d);
-    #elif burg
-    T shrink = T(1) + d * x;
-    p = x / (shrink < T(0.1) ? T(0.1) : shrink);    // beyond the pole: ten times as large
-    #else
-    p = x - d;
-    #endif
-""",
-)
-
-# p <- p exp(-lr g) / Z, Z the sum of a row: exponentiated gradient on the simplex    [Kivinen & Warmuth 1997]
-# The largest exponent of a weight that is not zero is taken out of all of them: no overflow, and Z > 0.
-# Equal gradients move nothing.
-EXPONENTIATED = Rows(
-    "exponentiated_gradient",
-    "S g, S p",
-    "S q",
-    scalars="lr",
-    body="""
-    T x = T(p);
-    T a = -(lr * T(g));
-    T most = max(x > T(0) ? a : T(-3e38));
-    T least = min(x > T(0) ? a : T(3e38));
-    T e = x > T(0) ? x * exp(a - most) : T(0);
-    T total = sum(e);
-    q = least == most ? x : e / total;
-""",
-)
-
-# theta <- grad psi(p) - lr g,  p <- grad psi*(theta),  psi = |p|_r^2 / 2           [Grove et al. 2001]
-#     grad psi(p)_i = sign(p_i) |p|_r (|p_i| / |p|_r)^(r - 1);  psi* is the same with 1/r + 1/s = 1
-# A tensor is one row. A zero gradient moves nothing.
-P_NORM = Rows(
-    "p_norm_descent",
-    "S g, S p",
-    "S q",
-    scalars="lr power one_over_power dual one_over_dual",
-    body="""
-    T x = T(p);
-    T a = abs(x);
-    T high = max(a);
-    T powers = sum(high > T(0) ? pow(a / high, power) : T(0));
-    T norm = high * pow(powers, one_over_power);
-    T length = norm > T(0) ? norm * pow(a / norm, power - T(1)) : T(0);
-    T d = lr * T(g);
-    T theta = (x < T(0) ? -length : length) - d;
-    T b = abs(theta);
-    T top = max(b);
-    T others = sum(top > T(0) ? pow(b / top, dual) : T(0));
-    T size = top * pow(others, one_over_dual);
-    T back = size > T(0) ? size * pow(b / size, dual - T(1)) : T(0);
-    T most = max(abs(d));
-    q = most == T(0) ? x : (theta < T(0) ? -back : back);
 """,
 )

@@ -1,6 +1,5 @@
-"""What came after Adam: signs, differences of gradients, two memories, averages of the path, curvature."""
+"""What came after Adam: differences of gradients, signs, curvature, a distance, two memories, averages."""
 
-from kernels.dropout import PHILOX
 from kernels.elementwise import Elementwise
 from kernels.rows import Rows
 
@@ -63,6 +62,122 @@ LION = Elementwise(
     exp_avg = beta2 * exp_avg + one_minus_beta2 * d;
     T sign = c > T(0) ? T(1) : c < T(0) ? T(-1) : c;
     p = x - lr * (sign + weight_decay * x);
+""",
+)
+
+# m <- beta1 m + (1 - beta1) g                                                      [Liu et al. 2023, alg. 3]
+# p <- p - lr weight_decay p - lr clip((m / bias1) / max(scale h, eps)),  to [-clip_at, clip_at]
+#     h the diagonal of the Hessian, averaged;  scale = rho, bias1 = 1 or 1 - beta1^t
+#     gauss_newton: over scale h + eps, as the authors' program of Sophia-G;  scale = rho B
+SOPHIA = Elementwise(
+    "sophia",
+    "S g, T hessian",
+    "S p, T exp_avg",
+    scalars="lr beta1 one_minus_beta1 weight_decay bias1 scale eps clip_at",
+    flags="gauss_newton maximize",
+    body="""
+    T x = T(p);
+    #if maximize
+    T d = -T(g);
+    #else
+    T d = T(g);
+    #endif
+    T m = beta1 * exp_avg + one_minus_beta1 * d;
+    exp_avg = m;
+    #if gauss_newton
+    T by = scale * hessian + eps;
+    #else
+    T by = max(scale * hessian, eps);
+    #endif
+    T step = m == T(0) ? T(0) : m / bias1 / by;
+    step = min(max(step, -clip_at), clip_at);
+    p = x - lr * weight_decay * x - lr * step;
+""",
+)
+
+# h <- beta2 h + (1 - beta2) a b:  u and H u of Hutchinson's estimate, or twice a gradient of sampled labels
+SOPHIA_HESSIAN = Elementwise(
+    "sophia_hessian",
+    "S a, S b",
+    "T hessian",
+    "hessian = beta2 * hessian + one_minus_beta2 * T(a) * T(b);",
+    scalars="beta2 one_minus_beta2",
+)
+
+# Prodigy learns d, an estimate of how far the solution is               [Mishchenko & Defazio 2024, alg. 4]
+#     m <- beta1 m + (1 - beta1) d g,  v <- beta2 v + (1 - beta2) d^2 g^2
+#     s <- beta3 s + (d / d0) d lr_bias g,  lr_bias = lr times bias correction;  safeguard_warmup: without it
+#     dots = sum g (p0 - p),  sums = sum |s|  of each row of the buffer, in double: the terms of dots cancel
+#     without decouple an L2 penalty is part of g;  sliced: every slice_p-th element of a tensor is asked,
+#     phase[i] + j its place in the tensor, modulo slice_p
+PRODIGY_MOMENTS = Rows(
+    "prodigy_moments",
+    "S g, S p, T p0, raw float64 d, raw int32 phase",
+    "T exp_avg, T exp_avg_sq, T s, row float64 dots, row float64 sums",
+    scalars="beta1 one_minus_beta1 beta2 one_minus_beta2 beta3 weight_decay d0 lr_bias slice_p",
+    flags="decouple safeguard_warmup sliced",
+    body="""
+    T x = T(p);
+    #if decouple
+    T e = T(g);
+    #else
+    T e = T(g) + weight_decay * x;
+    #endif
+    T by = T(d[0]);
+    exp_avg = beta1 * exp_avg + by * one_minus_beta1 * e;
+    exp_avg_sq = beta2 * exp_avg_sq + by * by * one_minus_beta2 * e * e;
+    #if sliced
+    T at = T(phase[i]) + T(j);
+    e = at == slice_p * floor(at / slice_p) ? e : T(0);
+    #endif
+    #if safeguard_warmup
+    T next = beta3 * s + by / d0 * by * e;
+    #else
+    T next = beta3 * s + by / d0 * (by * lr_bias) * e;
+    #endif
+    s = next;
+    dots = sum(float64(e) * float64(p0 - x));
+    sums = sum(float64(abs(next)));
+""",
+)
+
+# d_hat = d_coef (beta3 d_numerator + (d / d0) d lr_bias sum dots) / sum sums
+# d <- min(max(d_max, d_hat), growth_rate d);  computed in double, as is what it is given
+#     rate, what the step is scaled by, is that of the old d; nothing moves until a gradient was not zero
+PRODIGY_ESTIMATE = Rows(
+    "prodigy_estimate",
+    "T dots, T sums",
+    "row T d, row T d_max, row T d_numerator, row T rate",
+    scalars="beta3 d0 d_coef growth_rate lr_bias",
+    body="""
+    T was = d;
+    T over = beta3 * d_numerator + was / d0 * (was * lr_bias) * sum(dots);
+    T under = sum(sums);
+    T hat = under == T(0) ? was : d_coef * over / under;
+    T most = max(d_max, hat);
+    T grown = was == d0 ? max(was, hat) : was;
+    rate = under == T(0) ? T(0) : was * lr_bias;
+    d_numerator = over;
+    d_max = most;
+    d = min(most, grown * growth_rate);
+""",
+)
+
+# p <- p - rate (weight_decay p + m / (sqrt(v) + d eps)),  d the new one
+PRODIGY = Elementwise(
+    "prodigy",
+    "T exp_avg, T exp_avg_sq, raw float64 d, raw float64 rate",
+    "S p",
+    scalars="eps weight_decay",
+    flags="decouple",
+    body="""
+    T x = T(p);
+    T m = exp_avg;
+    T step = m == T(0) ? T(0) : m / (sqrt(exp_avg_sq) + T(d[0]) * eps);
+    #if decouple
+    step = step + weight_decay * x;
+    #endif
+    p = x - T(rate[0]) * step;
 """,
 )
 
@@ -156,139 +271,4 @@ SCHEDULE_FREE_TRAIN = Elementwise(
     T left = T(S(y + away * (z - y)));
     p = x == left ? y : x + toward * (z - x);
 """,
-)
-
-# Prodigy learns d, an estimate of how far the solution is               [Mishchenko & Defazio 2024, alg. 4]
-#     m <- beta1 m + (1 - beta1) d g,  v <- beta2 v + (1 - beta2) d^2 g^2
-#     s <- beta3 s + (d / d0) d lr_bias g,  lr_bias = lr times bias correction;  safeguard_warmup: without it
-#     dots = sum g (p0 - p),  sums = sum |s|  of each row of the buffer, in double: the terms of dots cancel
-#     without decouple an L2 penalty is part of g;  sliced: every slice_p-th element of a tensor is asked,
-#     phase[i] + j its place in the tensor, modulo slice_p
-PRODIGY_MOMENTS = Rows(
-    "prodigy_moments",
-    "S g, S p, T p0, raw float64 d, raw int32 phase",
-    "T exp_avg, T exp_avg_sq, T s, row float64 dots, row float64 sums",
-    scalars="beta1 one_minus_beta1 beta2 one_minus_beta2 beta3 weight_decay d0 lr_bias slice_p",
-    flags="decouple safeguard_warmup sliced",
-    body="""
-    T x = T(p);
-    #if decouple
-    T e = T(g);
-    #else
-    T e = T(g) + weight_decay * x;
-    #endif
-    T by = T(d[0]);
-    exp_avg = beta1 * exp_avg + by * one_minus_beta1 * e;
-    exp_avg_sq = beta2 * exp_avg_sq + by * by * one_minus_beta2 * e * e;
-    #if sliced
-    T at = T(phase[i]) + T(j);
-    e = at == slice_p * floor(at / slice_p) ? e : T(0);
-    #endif
-    #if safeguard_warmup
-    T next = beta3 * s + by / d0 * by * e;
-    #else
-    T next = beta3 * s + by / d0 * (by * lr_bias) * e;
-    #endif
-    s = next;
-    dots = sum(float64(e) * float64(p0 - x));
-    sums = sum(float64(abs(next)));
-""",
-)
-
-# d_hat = d_coef (beta3 d_numerator + (d / d0) d lr_bias sum dots) / sum sums
-# d <- min(max(d_max, d_hat), growth_rate d);  computed in double, as is what it is given
-#     rate, what the step is scaled by, is that of the old d; nothing moves until a gradient was not zero
-PRODIGY_ESTIMATE = Rows(
-    "prodigy_estimate",
-    "T dots, T sums",
-    "row T d, row T d_max, row T d_numerator, row T rate",
-    scalars="beta3 d0 d_coef growth_rate lr_bias",
-    body="""
-    T was = d;
-    T over = beta3 * d_numerator + was / d0 * (was * lr_bias) * sum(dots);
-    T under = sum(sums);
-    T hat = under == T(0) ? was : d_coef * over / under;
-    T most = max(d_max, hat);
-    T grown = was == d0 ? max(was, hat) : was;
-    rate = under == T(0) ? T(0) : was * lr_bias;
-    d_numerator = over;
-    d_max = most;
-    d = min(most, grown * growth_rate);
-""",
-)
-
-# p <- p - rate (weight_decay p + m / (sqrt(v) + d eps)),  d the new one
-PRODIGY = Elementwise(
-    "prodigy",
-    "T exp_avg, T exp_avg_sq, raw float64 d, raw float64 rate",
-    "S p",
-    scalars="eps weight_decay",
-    flags="decouple",
-    body="""
-    T x = T(p);
-    T m = exp_avg;
-    T step = m == T(0) ? T(0) : m / (sqrt(exp_avg_sq) + T(d[0]) * eps);
-    #if decouple
-    step = step + weight_decay * x;
-    #endif
-    p = x - T(rate[0]) * step;
-""",
-)
-
-# m <- beta1 m + (1 - beta1) g                                                      [Liu et al. 2023, alg. 3]
-# p <- p - lr weight_decay p - lr clip((m / bias1) / max(scale h, eps)),  to [-clip_at, clip_at]
-#     h the diagonal of the Hessian, averaged;  scale = rho, bias1 = 1 or 1 - beta1^t
-#     gauss_newton: over scale h + eps, as the authors' program of Sophia-G;  scale = rho B
-SOPHIA = Elementwise(
-    "sophia",
-    "S g, T hessian",
-    "S p, T exp_avg",
-    scalars="lr beta1 one_minus_beta1 weight_decay bias1 scale eps clip_at",
-    flags="gauss_newton maximize",
-    body="""
-    T x = T(p);
-    #if maximize
-    T d = -T(g);
-    #else
-    T d = T(g);
-    #endif
-    T m = beta1 * exp_avg + one_minus_beta1 * d;
-    exp_avg = m;
-    #if gauss_newton
-    T by = scale * hessian + eps;
-    #else
-    T by = max(scale * hessian, eps);
-    #endif
-    T step = m == T(0) ? T(0) : m / bias1 / by;
-    step = min(max(step, -clip_at), clip_at);
-    p = x - lr * weight_decay * x - lr * step;
-""",
-)
-
-# h <- beta2 h + (1 - beta2) a b:  u and H u of Hutchinson's estimate, or twice a gradient of sampled labels
-SOPHIA_HESSIAN = Elementwise(
-    "sophia_hessian",
-    "S a, S b",
-    "T hessian",
-    "hessian = beta2 * hessian + one_minus_beta2 * T(a) * T(b);",
-    scalars="beta2 one_minus_beta2",
-)
-
-# u = 1 or -1, as likely: the uppermost bit of each word decides
-RADEMACHER = Elementwise(
-    "rademacher",
-    "raw uint64 draw",
-    "S u0, S u1, S u2, S u3",
-    PHILOX + "\n".join(f"    u{k} = c{k} >> 31 == 0u ? T(1) : T(-1);" for k in range(4)),
-)
-
-# -log(-log(u)), u uniform in (0, 1): the largest of logits + these is a sample of their softmax [Gumbel 1954]
-GUMBEL = Elementwise(
-    "gumbel",
-    "raw uint64 draw",
-    "T y0, T y1, T y2, T y3",
-    PHILOX
-    + "\n".join(
-        f"    y{k} = -log(-log((T(c{k} >> 9) + T(0.5)) * T(1.1920928955078125e-7)));" for k in range(4)
-    ),
 )

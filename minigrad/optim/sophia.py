@@ -30,7 +30,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kernels.rules import RADEMACHER, SOPHIA, SOPHIA_HESSIAN
+from kernels.draws import RADEMACHER
+from kernels.rules import SOPHIA, SOPHIA_HESSIAN
 
 from ..arena import Arena, cut
 from ..autograd import Node, grad
