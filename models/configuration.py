@@ -17,6 +17,7 @@ from minigrad.checkpoint import CheckpointError
 from minigrad.optim.schedule import SCHEDULES
 from minigrad.training.arguments import (
     count,
+    free,
     non_negative,
     option,
     pairs,
@@ -25,7 +26,7 @@ from minigrad.training.arguments import (
     rate_of,
     share,
 )
-from minigrad.training.recommendation import ALIASES
+from minigrad.training.guide import ALIASES
 
 IMAGES = ("digits", "fashion", "mnist", "fashion_mnist", "cifar10")
 TEXTS = ("shakespeare", "tiny_shakespeare")
@@ -211,8 +212,8 @@ def continued(found: training.Found, given: dict[str, Any]) -> Config:
     saved = found.state.get("about", {}).get("config")
     if not isinstance(saved, dict) or set(saved) != {f.name for f in dataclasses.fields(Config)}:
         raise CheckpointError(f"{found.path}: it has no configuration of this train.py")
-    free = {f.name for f in dataclasses.fields(Config) if f.metadata["free"]}
-    for name in sorted(set(given) - free):
+    may = free(Config)
+    for name in sorted(set(given) - may):
         if name == "optimizer_options":  # the model's own stand among them
             given[name] = saved[name] | given[name]
         if given[name] != saved[name]:
@@ -223,4 +224,4 @@ def continued(found: training.Found, given: dict[str, Any]) -> Config:
     here = found.path.parent
     if here.name == Config(**saved).folder.name:
         saved = {**saved, "out": str(here.parent)}
-    return checked(Config(**{**saved, **{name: given[name] for name in free & set(given)}}))
+    return checked(Config(**{**saved, **{name: given[name] for name in may & set(given)}}))

@@ -5,8 +5,8 @@ import itertools
 import pytest
 
 import minigrad as mg
-from minigrad.training import presets, recommend
-from minigrad.training.recommendation import ALIASES, DOMAINS, INVERTED, QUESTIONS, RULES, ask
+from minigrad.training import ask, presets, recommend
+from minigrad.training.guide import ALIASES, DOMAINS, INVERTED, QUESTIONS, RULES
 
 BRANCHES = [
     (dict(dataset="large"), "sgd"),  # mini-batch SGD or Adam
@@ -100,7 +100,7 @@ def test_every_recommendation_can_be_made_and_is_told_in_full():
     for answers in _all_answers():
         found = recommend(**answers)
         assert found.schedule in SCHEDULES
-        assert set(found.options) <= set(presets.taken(presets.rule(found.optimizer)))
+        assert set(found.options) <= set(presets.taken(found.optimizer))
         assert (found.warmup > 0) == found.schedule.startswith("warmup")
         text = str(found)
         assert len(found.path) == sum(v is not None for v in answers.values())

@@ -19,13 +19,14 @@ from .checkpoints import (
 )
 from .curves import Curve, draw
 from .diagnosis import Diagnosis
-from .finder import Finding, Snapshot, Sweep, lr_find, sweep
+from .finder import Finding, Sweep, lr_find, sweep
 from .guard import Guard
 from .interrupt import Interrupt
 from .presets import NUMBERS, PRESETS, Preset, chain, optimizer_named, taken
 from .progress import HOPELESS, Progress
 from .recommendation import Recommendation, ask, recommend
 from .scaling import linear_scaling
+from .snapshot import Snapshot
 from .stopping import EarlyStopping, GradientNormStop, gradient_norm
 from .symptoms import Symptom
 from .watching import NaNWatch, watch

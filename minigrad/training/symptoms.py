@@ -81,7 +81,6 @@ TABLE: dict[str, tuple[str, str]] = {
         "smaller mini-batches; consider gradient accumulation",
     ),
 }  # fmt: skip
-SIGNS = ("divergence", "oscillation", "stall")  # what follows from the causes above them
 
 
 @dataclass
