@@ -38,6 +38,20 @@ def seeds():
         sys.modules["minigrad"].manual_seed(SEED)
 
 
+@pytest.fixture
+def short_validation(monkeypatch):
+    """Texts are judged by their first 3,000 characters: what a run is judged by takes most of a short one."""
+    from minigrad import data
+
+    whole = data.load
+
+    def load(name, split):
+        found = whole(name, split)
+        return found[:3000] if split == "validation" else found
+
+    monkeypatch.setattr(data, "load", load)
+
+
 @functools.cache
 def no_gpu() -> str:
     """Why there is no CUDA device here, or an empty string."""

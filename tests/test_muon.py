@@ -72,9 +72,9 @@ def test_the_preset_optax_is_optaxs():
     with jax.enable_x64(True):
         rule = lib.contrib.muon(0.01)
         params = [jax.numpy.asarray(p) for p in start]
-        state = rule.init(params)
+        state, update = rule.init(params), jax.jit(rule.update)
         for step in grads:
-            changes, state = rule.update([jax.numpy.asarray(g) for g in step], state, params)
+            changes, state = update([jax.numpy.asarray(g) for g in step], state, params)
             params = lib.apply_updates(params, changes)
     assert apart(found, [np.asarray(p) for p in params]) < 1e-12
     plain = steps_of(lambda ps: optim.Muon(ps, lr=0.01, weight_decay=0.0), start, grads)

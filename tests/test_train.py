@@ -57,7 +57,7 @@ def test_every_schedule_of_the_command_line_learns(tmp_path, schedule):
     assert score_of(tmp_path, "--model", "mlp", "--schedule", schedule, *options) > 0.8
 
 
-def test_a_short_run_of_the_cnn_and_of_the_transformer(tmp_path, capsys):
+def test_a_short_run_of_the_cnn_and_of_the_transformer(tmp_path, capsys, short_validation):
     assert score_of(tmp_path, "--model", "cnn", "--epochs", "2") > 0.6
     assert (
         score_of(tmp_path, "--model", "transformer", "--epochs", "0.02", "--batch-size", "8") < 3.6

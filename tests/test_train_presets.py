@@ -246,7 +246,7 @@ def test_options_that_do_not_go_are_one_line_and_exit_code_2(args, says, capsys)
     assert says in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_transformers_checkpoint_writes_text_too(tmp_path, capsys):
+def test_a_transformers_checkpoint_writes_text_too(tmp_path, capsys, short_validation):
     from models import generate
 
     train.main(

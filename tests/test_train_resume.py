@@ -74,9 +74,10 @@ POSITIVE = {"ExponentiatedGradient"}  # takes weights that are shares, not those
 
 
 FEW = {name for name, record in optim.zoo.items() if "few parameters" in record.needs}  # not a network's
+WHOLE = {"Newton", "LBFGS", "NonlinearCG", "NewtonCG"}  # a step or two on all data: tests/test_train_whole.py
 
 
-@pytest.mark.parametrize("rule", sorted(set(optim.zoo) - POSITIVE - FEW))
+@pytest.mark.parametrize("rule", sorted(set(optim.zoo) - POSITIVE - FEW - WHOLE))
 def test_every_rule_goes_on_to_the_same_bits(tmp_path, rule):
     check(tmp_path, "--optimizer", rule)
 
@@ -110,7 +111,7 @@ def test_every_option_goes_on_to_the_same_bits(tmp_path, args):
 
 
 @pytest.mark.parametrize("model", ["cnn", "transformer"])
-def test_the_other_models_go_on_in_the_middle_of_an_epoch(tmp_path, model, monkeypatch):
+def test_the_other_models_go_on_in_the_middle_of_an_epoch(tmp_path, model, short_validation):
     size = ["--epochs", "0.5"] if model == "cnn" else ["--epochs", "0.014", "--batch-size", "4"]
     args = ["--model", model, *size, "--validation", "0.5" if model == "cnn" else "0"]
     expected = whole(tmp_path / "whole", *args)
