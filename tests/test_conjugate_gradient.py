@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from networks import network, problem
 from oracle import oracle
 
 import minigrad as mg
 from minigrad import nn, optim
-from minigrad.nn import functional as F
 from minigrad.optim import conjugate_gradient
 
 TIGHT = dict(max_iter=2000, max_eval=9000, tolerance_grad=1e-5, tolerance_change=0.0)
@@ -271,24 +271,8 @@ def test_walls_nan_and_ascent():
     assert len(falling[0]) <= 150 and falling[0][-1] < -1e3
 
 
-def problem(model, optimizer):
-    rng = np.random.default_rng(0)
-    x, y = mg.tensor(rng.normal(size=(20, 3))), mg.tensor(rng.normal(size=(20, 1)))
-
-    def closure():
-        optimizer.zero_grad()
-        loss = F.mse_loss(model(x), y)
-        loss.backward()
-        return loss
-
-    return closure
-
-
 @pytest.mark.parametrize("beta", ["PR+", "FR"])
 def test_a_resumed_run_is_the_same_to_the_bit(beta):
-    def network(seed):
-        mg.manual_seed(seed)
-        return nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)).double()
 
     def made(model):
         return optim.NonlinearCG(model.named_parameters(), max_iter=3, beta=beta, restart=5)

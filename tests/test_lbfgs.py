@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+from networks import network, problem
 from oracle import oracle
 
 import minigrad as mg
@@ -228,24 +229,6 @@ def test_all_trials_are_of_one_function():
 
 
 # --------------------------------------------------------------------------------------------------- state
-
-
-def problem(model, optimizer, rng=0):
-    x = mg.tensor(np.random.default_rng(rng).normal(size=(20, 3)))
-    y = mg.tensor(np.random.default_rng(rng + 1).normal(size=(20, 1)))
-
-    def closure():
-        optimizer.zero_grad()
-        loss = F.mse_loss(model(x), y)
-        loss.backward()
-        return loss
-
-    return closure
-
-
-def network(seed=0):
-    mg.manual_seed(seed)
-    return nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)).double()
 
 
 @pytest.mark.parametrize("options", [dict(lr=0.5), WOLFE, WOLFE | dict(history_size=3)], ids=str)

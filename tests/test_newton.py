@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from networks import network, problem
 from oracle import oracle
 
 import minigrad as mg
@@ -273,24 +274,6 @@ def test_options_out_of_range_are_refused_by_name():
 
 
 # --------------------------------------------------------------------------------------------- networks
-
-
-def network(seed=0):
-    mg.manual_seed(seed)
-    return nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)).double()
-
-
-def problem(model, optimizer):
-    rng = np.random.default_rng(0)
-    x, y = mg.tensor(rng.normal(size=(40, 3))), mg.tensor(rng.normal(size=(40, 1)))
-
-    def closure():
-        optimizer.zero_grad()
-        loss = F.mse_loss(model(x), y)
-        loss.backward()
-        return loss
-
-    return closure
 
 
 @pytest.mark.parametrize(("rule", "options"), RULES, ids=IDS)

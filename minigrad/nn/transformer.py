@@ -48,30 +48,32 @@ def _clones(name: str, layer: Module, count: int) -> ModuleList:
 class _Layer(Module):
     """What encoder and decoder layers share: the feed-forward part, and branches with their norms."""
 
-    def _parts(
+    attentions: tuple[str, ...] = ()  # their names, in the order of the branches
+
+    def __init__(
         self,
-        attentions: tuple[str, ...],
         d_model: int,
         nhead: int,
-        dim_feedforward: int,
-        dropout: float,
-        activation: str | Callable,
-        layer_norm_eps: float,
-        batch_first: bool,
-        norm_first: bool,
-        bias: bool,
-        device: Any,
-        dtype: Any,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str | Callable = F.relu,
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
+        super().__init__()
         where = dict(device=device, dtype=dtype)
-        for name in attentions:
+        for name in self.attentions:
             attention = MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first, **where)
             setattr(self, name, attention)
         self.linear1 = Linear(d_model, dim_feedforward, bias, **where)
         self.dropout = Dropout(dropout)
         self.linear2 = Linear(dim_feedforward, d_model, bias, **where)
         self.norm_first = norm_first
-        branches = range(1, len(attentions) + 2)
+        branches = range(1, len(self.attentions) + 2)
         for k in branches:
             setattr(self, f"norm{k}", LayerNorm(d_model, layer_norm_eps, bias=bias, **where))
         for k in branches:
@@ -103,23 +105,7 @@ class _Layer(Module):
 class TransformerEncoderLayer(_Layer):
     """Self-attention, then a feed-forward part: (T, N, d_model) -> the same   [Vaswani et al. 2017, 3.1]"""
 
-    def __init__(
-        self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: str | Callable = F.relu,
-        layer_norm_eps: float = 1e-5,
-        batch_first: bool = False,
-        norm_first: bool = False,
-        bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__()
-        sizes = d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps
-        self._parts(("self_attn",), *sizes, batch_first, norm_first, bias, device, dtype)
+    attentions = ("self_attn",)
 
     def forward(
         self,
@@ -171,24 +157,7 @@ class TransformerDecoderLayer(_Layer):
     """Self-attention, attention to the encoder's result, a feed-forward part:
     (T, N, d_model), (S, N, d_model) -> (T, N, d_model)   [Vaswani et al. 2017, 3.1]"""
 
-    def __init__(
-        self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: str | Callable = F.relu,
-        layer_norm_eps: float = 1e-5,
-        batch_first: bool = False,
-        norm_first: bool = False,
-        bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__()
-        sizes = d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps
-        attentions = "self_attn", "multihead_attn"
-        self._parts(attentions, *sizes, batch_first, norm_first, bias, device, dtype)
+    attentions = ("self_attn", "multihead_attn")
 
     def forward(
         self,
