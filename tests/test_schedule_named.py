@@ -6,7 +6,9 @@ import sys
 import pytest
 from test_layout import ROOT
 
-from minigrad.optim import schedule
+import minigrad as mg
+from minigrad import optim
+from minigrad.optim import lr_scheduler, schedule
 from minigrad.optim.schedule import SCHEDULES, named
 from minigrad.optim.schedule.__main__ import main
 
@@ -107,6 +109,81 @@ def test_an_option_that_a_schedule_does_not_have_is_refused_with_those_it_has():
         named("cosine", 0.1, 10, gamma=0.5)
 
 
+# ---------------------------------------------------------------------------------------- made of others
+
+
+def test_chained_is_the_product_of_the_parts_factors_as_the_class_is():
+    parts = ["exponential", {"name": "step", "size": 20, "gamma": 0.5, "lr": 0.5}]
+    at = named("chained", 0.1, 60, parts=parts)
+    one, two = schedule.exponential(1.0, 0.01 ** (1 / 60)), schedule.step(0.5, 20, 0.5)
+    assert [at(t) for t in range(70)] == pytest.approx([0.1 * one(t) * two(t) for t in range(70)], rel=1e-12)
+
+    optimizer = optim.SGD([mg.nn.Parameter(mg.ones(1))], 0.1)
+    parts = [lr_scheduler.ExponentialLR(optimizer, 0.9), lr_scheduler.StepLR(optimizer, 20, 0.5)]
+    scheduler = lr_scheduler.ChainedScheduler(parts, optimizer)
+    at = named(
+        "chained", 0.1, 60, parts=[dict(name="exponential", gamma=0.9), dict(name="step", size=20, gamma=0.5)]
+    )
+    for t in range(70):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(at(t), rel=1e-12)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_sequential_joins_its_parts_at_shares_of_the_run_as_the_class_does():
+    at = named("sequential", 0.1, 1000, parts=["warmup_constant", "cosine"], at=[0.1])
+    first, then = named("warmup_constant", 0.1, 100), schedule.cosine(0.1, 900)
+    expected = [first(t) if t < 100 else then(t - 100) for t in range(1001)]
+    assert [at(t) for t in range(1001)] == pytest.approx(expected, rel=1e-12, abs=1e-15)
+
+    optimizer = optim.SGD([mg.nn.Parameter(mg.ones(1))], 0.1)
+    classes = [lr_scheduler.ConstantLR(optimizer, 0.5, 99), lr_scheduler.PolynomialLR(optimizer, 30, 2.0)]
+    scheduler = lr_scheduler.SequentialLR(optimizer, classes, [30])
+    parts = [dict(name="constant", lr=0.5), "polynomial"]
+    at = named("sequential", 0.1, 60, parts=parts, at=[0.5])
+    for t in range(70):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(at(t), rel=1e-12)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_parts_begin_at_whole_steps_where_their_share_says_so():
+    for percent in range(1, 100):
+        at = named(
+            "sequential", 1.0, 100, parts=["constant", {"name": "constant", "lr": 0.5}], at=[percent / 100]
+        )
+        assert (at(percent - 1), at(percent)) == (1.0, 0.5)
+
+
+def test_parts_have_equal_shares_where_none_are_given_and_shares_of_their_own():
+    half = {"name": "linear", "warm": 0.5, "floor": 0.2}
+    at = named("sequential", 2.0, 90, parts=["constant", half, {"name": "chained", "parts": ["constant"]}])
+    assert [at(t) for t in (29, 30, 45, 59.999999, 60)] == pytest.approx([2, 0, 2, 0.4, 2], abs=1e-6)
+    warm = named("sequential", 2.0, 100, warm=10, floor=0.1, parts=["constant", "linear"])
+    assert [warm(t) for t in (0, 5, 10, 54, 100)] == pytest.approx([0, 1, 2, 2, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("chained", dict(parts=[]), r"chained: parts is \[\]; it is a list"),
+        ("chained", dict(parts="cosine"), "chained: parts is 'cosine'; it is a list"),
+        ("chained", dict(parts=["sine"]), "no schedule is called 'sine'"),
+        ("chained", dict(parts=[3]), "chained: 3 is no part"),
+        ("chained", dict(parts=[{"size": 3}]), "is no part: a name, or a dictionary with a name"),
+        ("chained", dict(parts=[{"name": "step", "gama": 3}]), "step: no option is called gama"),
+        ("chained", dict(at=[0.5]), "chained: no option is called at; it has parts"),
+        ("sequential", dict(at=0.5), "sequential: at is 0.5; it is a list"),
+        ("sequential", dict(at=[0.5, 0.7]), "for 2 parts; .* 1, rising, between 0 and 1"),
+        ("sequential", dict(at=[100]), "at is \\[100\\] for 2 parts"),
+        ("sequential", dict(parts=["cosine", "step", "linear"], at=[0.7, 0.5]), "2, rising"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_by_name(name, options, says):
+    with pytest.raises(ValueError, match=says):
+        named(name, 0.1, 100, **options)
+
+
 # ------------------------------------------------------------------------------------------ the picture
 
 
@@ -137,8 +214,9 @@ def test_all_of_them_in_one_picture_and_options_for_one(tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     main(["--plot", "all", "--steps", "50", "--warmup", "5", "--log", "--floor", "1e-3"])
     main(["--plot", "step", "--lr", "1", "--option", "size=5", "gamma=0.5"])
-    assert capsys.readouterr().out.split() == ["all.png", "step.png"]
-    assert {path.name for path in tmp_path.iterdir()} == {"all.png", "step.png"}
+    main(["--plot", "sequential", "--option", "parts=['warmup_constant','cosine']", "at=[0.1]"])
+    assert capsys.readouterr().out.split() == ["all.png", "step.png", "sequential.png"]
+    assert {path.name for path in tmp_path.iterdir()} == {"all.png", "step.png", "sequential.png"}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ optim/lr_scheduler and use the same formulas.
                noam, polynomial, linear, cosine, half_cosine
     warm.py    warmup, warmup_constant, warmup_linear, warmup_cosine, join, per_epoch
     cycle.py   cyclical, one_cycle, with their momenta, warm_restarts
-    named.py   named("cosine", lr, steps, warm=, floor=): all of them with the same arguments, by SCHEDULES
+    named.py   named("cosine", lr, steps, warm=, floor=): all of them with the same arguments, by SCHEDULES;
+               `chained` and `sequential` are made of others
 
     python -m minigrad.optim.schedule --plot cosine        draws one
 """

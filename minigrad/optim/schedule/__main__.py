@@ -34,7 +34,14 @@ def main(argv: list[str] | None = None) -> None:
     add("--steps", type=int, default=1000, metavar="N", help="optimizer steps of the run (default: 1000)")
     add("--warmup", type=float, metavar="N", help="steps of linear warm-up (default: what the schedule has)")
     add("--floor", type=float, metavar="X", help="learning rate at the end (default: what the schedule has)")
-    add("--option", type=option, nargs="+", default=[], metavar="NAME=VALUE", help="e.g. gamma=0.5")
+    add(
+        "--option",
+        type=option,
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="gamma=0.5, or parts=['linear','step']",
+    )
     add("--log", action="store_true", help="a logarithmic scale of learning rates")
     add("--out", metavar="FILE", help="the picture (default: the first name, .png)")
     given = parser.parse_args(argv)

@@ -6,18 +6,27 @@
 linear warm-up in front, `floor` the learning rate that a decay ends at or does not go below. What a shape has
 besides is an option with a default that suits the length of the run: the steps of `step`, `multi_step` and
 the cycles are fractions of what follows the warm-up.
+
+Two shapes are made of others: `chained` multiplies their factors, `sequential` joins them. A part is a name,
+or a dictionary of name, options, and three shares that stand for themselves: `lr` and `floor` of the whole's
+lr, `warm` of the part's own steps.
+
+    named("sequential", lr=0.1, steps=1000, parts=["warmup_constant", "cosine"], at=[0.1])
+    named("chained", lr=0.1, steps=1000, parts=["cosine", {"name": "step", "size": 300, "gamma": 0.5}])
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
+from itertools import pairwise
+from math import prod
 from typing import Any
 
 from . import cycle, decay
 from .decay import Schedule, at_least, positive
-from .warm import ordered, warmup
+from .warm import join, ordered, warmup
 
 
 @dataclass(frozen=True)
@@ -199,6 +208,65 @@ def _warm_restarts(
     )
 
 
+# ---------------------------------------------------------------------------------------- made of others
+
+Part = str | Mapping[str, Any]
+
+
+def _chained(
+    lr: float, steps: float, floor: float | None, parts: Sequence[Part] = ("cosine", "step")
+) -> Schedule:
+    """lr times the product of what each part makes of 1, all over the whole length."""
+    factors = [_factor("chained", part, steps) for part in _listed("chained", "parts", parts)]
+    return _floored(lambda t: lr * prod(factor(t) for factor in factors), floor)
+
+
+def _sequential(
+    lr: float,
+    steps: float,
+    floor: float | None,
+    parts: Sequence[Part] = ("constant", "cosine"),
+    at: Sequence[float] | None = None,
+) -> Schedule:
+    """lr times what part k makes of 1 from share at[k - 1] of the steps to at[k]; at None: equal shares.
+
+    Each counts from its own start, and has the steps to its own end for its length.
+    """
+    parts = _listed("sequential", "parts", parts)
+    count = len(parts)
+    shares = [k / count for k in range(1, count)] if at is None else _listed("sequential", "at", at, 0)
+    edges = (0, *shares, 1)
+    if len(shares) != count - 1 or not all(low < high for low, high in pairwise(edges)):
+        raise ValueError(
+            f"sequential: at is {list(shares)} for {count} parts; it holds the shares of the run at which "
+            f"the next part begins: {count - 1}, rising, between 0 and 1"
+        )
+    bounds = [round(share * steps, 6) for share in edges]  # 0.07 of 100 steps is 7, not 7.000000000000001
+    factors = [
+        _factor("sequential", part, end - start) for part, (start, end) in zip(parts, pairwise(bounds))
+    ]
+    joined = join(factors, bounds[1:-1])
+    return _floored(lambda t: lr * joined(t), floor)
+
+
+def _listed(shape: str, name: str, given: Any, least: int = 1) -> Sequence[Any]:
+    if isinstance(given, (str, Mapping)) or not isinstance(given, Sequence) or len(given) < least:
+        raise ValueError(f"{shape}: {name} is {given!r}; it is a list, as parts=['constant', 'cosine']")
+    return given
+
+
+def _factor(shape: str, part: Part, steps: float) -> Schedule:
+    """What a part makes of lr = 1 over its steps."""
+    options = dict(name=part) if isinstance(part, str) else dict(part) if isinstance(part, Mapping) else {}
+    if not isinstance(options.get("name"), str):
+        raise ValueError(f"{shape}: {part!r} is no part: a name, or a dictionary with a name and options")
+    warm = options.pop("warm", None)
+    return named(
+        options.pop("name"), options.pop("lr", 1.0), steps, None if warm is None else warm * steps,
+        options.pop("floor", None), **options,
+    )  # fmt: skip
+
+
 def _floored(schedule: Schedule, floor: float | None) -> Schedule:
     return schedule if floor is None else at_least(schedule, floor)
 
@@ -224,4 +292,6 @@ SCHEDULES: dict[str, Shape] = {
     "warmup_constant": Shape(_constant, "a ramp over 5 % of the run, then lr", warm=0.05),
     "warmup_linear": Shape(_linear, "a ramp over 5 % of the run, then linear", warm=0.05),
     "warmup_cosine": Shape(_cosine, "a ramp over 5 % of the run, then cosine", warm=0.05),
+    "chained": Shape(_chained, "the product of others (parts)"),
+    "sequential": Shape(_sequential, "others (parts) one after the other, from shares (at)"),
 }
