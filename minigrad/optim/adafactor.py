@@ -39,6 +39,24 @@ from .segments import Segments, chunks, segments
 
 
 @dataclass(frozen=True)
+class AtLeast(Range):
+    """value >= low, in the words that PyTorch has for this rule."""
+
+    def check(self, rule: str, value: Any) -> None:
+        at_least(rule, self.name, value, self.low)
+
+
+def at_least(rule: str, name: str, value: Any, low: float) -> None:
+    """ValueError, naming rule, option, value and bound, unless a number is finite and at least low."""
+    try:
+        number(rule, name, value, low)
+    except ValueError as e:
+        if "1-element" in str(e):
+            raise
+        raise ValueError(f"{rule}: {name} should be >= {low:g} but is: {value}") from None
+
+
+@dataclass(frozen=True)
 class Epsilons(Range):
     """(eps1 or None, eps2), both at least 0."""
 
@@ -47,7 +65,7 @@ class Epsilons(Range):
             raise ValueError(f"{rule}: eps is {value!r}; it is two numbers, as (None, 1e-3)")
         for k, each in enumerate(value):
             if each is not None or k:
-                number(rule, f"epsilon{k + 1}", each, 0)
+                at_least(rule, f"epsilon{k + 1}", each, 0)
 
 
 class Second:
@@ -135,8 +153,10 @@ class Adafactor(Optimizer):
 
     kernel = ADAFACTOR
     ranges = {
+        "lr": AtLeast("Learning rate"),
+        "weight_decay": AtLeast("weight_decay"),
         "eps": Epsilons("eps"),
-        "d": Range("Clipping threshold d", low=1),
+        "d": AtLeast("Clipping threshold d", low=1),
         "min_dim_size_to_factor": Range("min_dim_size_to_factor", low=1),
     }
     record = Record(
@@ -192,7 +212,7 @@ class Adafactor(Optimizer):
         super().check(group)
         if not float(group["beta2_decay"]) <= 0:
             value = group["beta2_decay"]
-            raise ValueError(f"Adafactor: Invalid beta2_decay: {value}; it must be a number of at most 0")
+            raise ValueError(f"Adafactor: beta2_decay should be <= 0 but is: {value}")
 
     # -------------------------------------------------------------------------------------------------- state
 

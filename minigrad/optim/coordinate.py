@@ -86,19 +86,15 @@ class CoordinateDescent(WholeVector):
         x, n = flat.read(), flat.size
         random = np.random.default_rng([int(group["seed"]), step])
         at = memory.get("at", 0)
-        try:
-            for _ in range(min(n, group["coordinates"] or n) if math.isfinite(loss) else 0):
-                if group["selection"] == "cyclic":
-                    j, at = at, (at + 1) % n
-                else:
-                    j = (
-                        int(random.integers(n))
-                        if group["selection"] == "random"
-                        else self.steepest(x, g, group)
-                    )
-                x, loss, g = self.along(j, x, loss, g, objective, group)
-        finally:  # also where the closure raised in the middle of a move
-            flat.write(x)
+        for _ in range(min(n, group["coordinates"] or n) if math.isfinite(loss) else 0):
+            if group["selection"] == "cyclic":
+                j, at = at, (at + 1) % n
+            elif group["selection"] == "random":
+                j = int(random.integers(n))
+            else:
+                j = self.steepest(x, g, group)
+            x, loss, g = self.along(j, x, loss, g, objective, group)
+        flat.write(x)
         memory["step"], memory["at"] = step, at
 
     def along(

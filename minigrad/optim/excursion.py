@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from ..arena import Arena
@@ -21,17 +21,27 @@ def pieces(params: Iterable[Tensor]) -> list[tuple[Arena, int, int]]:
     return found
 
 
+def remembered(params: Iterable[Tensor]) -> Callable[[], None]:
+    """What sets the parameters to the bits that they have now."""
+    places = pieces(params)
+    kept: list[Array] = [arena.array[start:stop].copy() for arena, start, stop in places]
+
+    def back() -> None:
+        for (arena, start, stop), values in zip(places, kept, strict=True):
+            arena.array[start:stop] = values
+            arena.version[0] += 1
+
+    return back
+
+
 @contextmanager
 def excursion(params: Iterable[Tensor]) -> Iterator[None]:
     """Whatever is written into the parameters inside is undone at the end, also after an error.
 
     Graphs recorded inside need the values of inside: take gradients before it ends.
     """
-    places = pieces(params)
-    kept: list[Array] = [arena.array[start:stop].copy() for arena, start, stop in places]
+    back = remembered(params)
     try:
         yield
     finally:
-        for (arena, start, stop), values in zip(places, kept, strict=True):
-            arena.array[start:stop] = values
-            arena.version[0] += 1
+        back()

@@ -19,8 +19,8 @@ dimension. `Objective` calls the closure and counts; `WholeVector` is the base o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from ..grad_mode import enable_grad, graphs_retained
 from ..statistics import hold
 from ..tensor import Tensor
 from . import state as states
+from .excursion import remembered
 from .line_search import Point
 from .optimizer import Optimizer
 
@@ -100,8 +101,11 @@ class Flat:
         return self.gather(self.params)
 
     def write(self, x: Array) -> None:
-        """Set the parameters. Graphs that need their old values refuse to go on."""
+        """Set the parameters but frozen ones, which have no gradient and ask for none. Graphs that need
+        their old values refuse to go on."""
         for p, start, stop in self.places:
+            if p.grad is None and not p.requires_grad:
+                continue
             p.array[...] = to_device(x[start:stop], p.device).reshape(p.array.shape)
         for arena in {id(p.arena): p.arena for p in self.params}.values():
             arena.version[0] += 1
@@ -257,6 +261,9 @@ class WholeVector(Optimizer):
     A subclass writes minimize(); its state, of the whole vector, stands under the first parameter, as
     PyTorch's L-BFGS has it: `vectors` name the entries that are vectors, or lists of them. They are saved in
     the order of the parameters, and loaded by name where both sides have names. There is one group.
+
+    A step that raises, in the closure at whichever call or by itself, has not happened: parameters and state
+    are those before it, to the bit. For that minimize() replaces what the state holds, or changes its lists.
     """
 
     vectors: tuple[str, ...] = ()
@@ -278,11 +285,26 @@ class WholeVector(Optimizer):
         objective = Objective(Flat(group["params"], self.label), closure)
         token = hush(SILENT)
         try:
-            self.minimize(objective, group, self.own[group["params"][0]])
+            with self.undivided(group["params"]):
+                self.minimize(objective, group, self.own[group["params"][0]])
         finally:
             unhush(token)
         self.leaving(args, kwargs)
         return objective.loss
+
+    @contextmanager
+    def undivided(self, params: Sequence[Tensor]) -> Iterator[None]:
+        """All that happens inside to parameters and state, or, if it raises, nothing."""
+        back, state = remembered(params), {}
+        for p, memory in self.own.items():
+            state[p] = {k: list(v) if isinstance(v, list) else v for k, v in memory.items()}
+        try:
+            yield
+        except BaseException:
+            back()
+            self.own.clear()
+            self.own.update(state)
+            raise
 
     def ask(self, objective: Objective, graph: bool = False) -> tuple[float, Array]:
         """(f, g) at the beginning of a step; hooks that change gradients have changed them."""

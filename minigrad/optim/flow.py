@@ -128,21 +128,17 @@ class Flow(WholeVector):
             f, g = objective.at(there[:n])
             return self.slope(at, there, g if math.isfinite(f) else g + g.dtype.type(math.nan), group)
 
-        try:
-            k = self.slope(t, z, gradient, group)
-            method = METHODS[group["method"]]
-            if method.error:
-                z, memory["h"] = self.adaptive(method, slope, t, z, k, group, objective, memory.get("h", lr))
-            else:
-                z = moved(z, lr, method.b, stages(method, slope, t, z, lr, k))
-            if not finite(z):
-                raise RuntimeError(
-                    f"{type(self).__name__}: loss or gradient is not finite between t = {t:g} and "
-                    f"{t + lr:g}; take a smaller lr, or method='rk45', which shortens its steps there"
-                )
-        except BaseException:
-            flat.write(x)
-            raise
+        k = self.slope(t, z, gradient, group)
+        method = METHODS[group["method"]]
+        if method.error:
+            z, memory["h"] = self.adaptive(method, slope, t, z, k, group, objective, memory.get("h", lr))
+        else:
+            z = moved(z, lr, method.b, stages(method, slope, t, z, lr, k))
+        if not finite(z):
+            raise RuntimeError(
+                f"{type(self).__name__}: loss or gradient is not finite between t = {t:g} and "
+                f"{t + lr:g}; take a smaller lr, or method='rk45', which shortens its steps there"
+            )
         flat.write(z[:n])
         self.keep(z, memory)
         memory["step"], memory["time"] = memory.get("step", 0) + 1, t + lr

@@ -20,9 +20,10 @@ from ..flat import Objective, WholeVector
 class Search(WholeVector):
     """Base of the derivative-free optimizers: one vector x of all parameters, one group.
 
-    step() returns the loss of the best point that it tried. `best` is the best of all steps. All points of a
-    step are compared on one function: running statistics hold still and dropout draws the same masks; whether
-    the data are the same is up to the closure. A loss that is nan counts as inf.
+    step() returns the loss of the best point that it tried. `best` is the best of all steps. Frozen
+    parameters (requires_grad=False) stay as they are; RuntimeError where all are. All points of a step are
+    compared on one function: running statistics hold still and dropout draws the same masks; whether the data
+    are the same is up to the closure. A loss that is nan counts as inf.
     """
 
     vectors: tuple[str, ...] = ("best",)
@@ -60,15 +61,16 @@ class Search(WholeVector):
     def minimize(self, objective: Objective, group: dict[str, Any], memory: dict[str, Any]) -> None:
         x = host(Tensor(objective.flat.read()))
         step = memory.get("step", 0) + 1
-        changed = dict(memory)  # a step that raises changes nothing
-        trial = Trial(objective, changed)
-        try:
-            x = self.search(trial, x, group, changed, np.random.default_rng([int(group["seed"]), step]))
-        finally:  # also where the closure raised: then x is where the step began
-            objective.flat.write(x)
-        for hook in list(self.ready.values()):
-            hook(self)
-        memory.update(changed, step=step)
+        free = [np.full(p.array.size, p.requires_grad) for p in objective.flat.params]
+        trial = Trial(objective, memory, np.concatenate(free), x)
+        if x.size and not trial.free.any():
+            raise RuntimeError(
+                f"{type(self).__name__}: all parameters are frozen, and there is nothing to search; call "
+                "requires_grad_(True) on those that it may move"
+            )
+        trial.go(self.search(trial, x, group, memory, np.random.default_rng([int(group["seed"]), step])))
+        self.telling("ready")
+        memory["step"] = step
         objective.loss = trial.loss
 
     def search(
@@ -79,22 +81,32 @@ class Search(WholeVector):
 
 
 class Trial:
-    """x -> the closure's loss there, as a float; keeps the best of the step and of the run."""
+    """x -> the closure's loss there, as a float; keeps the best of the step and of the run.
 
-    def __init__(self, objective: Objective, memory: dict[str, Any]):
-        self.objective, self.memory = objective, memory
+    free (n,): which elements belong to parameters with requires_grad. Frozen ones stay where they were at
+    `start`, whatever x has there; the searches leave them out of their dimensions.
+    """
+
+    def __init__(self, objective: Objective, memory: dict[str, Any], free: np.ndarray, start: np.ndarray):
+        self.objective, self.memory, self.free, self.start = objective, memory, free, start
         self.lowest = math.inf
         self.loss: Any = None
 
     def __call__(self, x: np.ndarray) -> float:
-        self.objective.flat.write(x)
+        x = self.go(x)
         value, _ = self.objective.here()
         value = math.inf if math.isnan(value) else value
         if self.loss is None or value < self.lowest:
             self.lowest, self.loss = value, self.objective.last
         if value < self.memory.get("best_loss", math.inf):
-            self.memory["best_loss"], self.memory["best"] = value, Tensor(x.copy())
+            self.memory["best_loss"], self.memory["best"] = value, Tensor(x)
         return value
+
+    def go(self, x: np.ndarray) -> np.ndarray:
+        """Set the parameters to x, but for frozen elements; where they are then."""
+        x = np.where(self.free, x, self.start)
+        self.objective.flat.write(x)
+        return x
 
     def all(self, points: np.ndarray) -> np.ndarray:
         """The losses of the rows of a matrix."""
