@@ -177,12 +177,22 @@ def optimizer_of(model: nn.Module, c: Config) -> Any:
     return training.optimizer_named(c.optimizer, groups, options)
 
 
-def rates_of(optimizer: Any, c: Config, task: Any) -> list[tuple[dict[str, Any], schedules.Schedule]]:
-    """Each group that has a learning rate, and its schedule; a rate that the rule learns is left to it."""
+Rates = list[tuple[dict[str, Any], schedules.Schedule]]
+
+
+def rates_of(optimizer: Any, c: Config, task: Any) -> tuple[Rates, training.Plateau | None]:
+    """Each group that has a learning rate, and its schedule; a rate that the rule learns is left to it.
+
+    With --schedule plateau, also what lowers them."""
     groups = [g for g in optimizer.param_groups if "lr" in g and not isinstance(g["lr"], mg.Tensor)]
     if len(groups) < len(optimizer.param_groups) and (c.schedule != "constant" or c.warmup):
         raise ValueError(f"--schedule {c.schedule}: {c.optimizer} sees to its learning rate; use constant")
-    return [(g, schedule_of(c, task, g["lr"])) for g in groups]
+    if c.schedule == "plateau":
+        mode, warm = "max" if task.better is max else "min", (c.warmup or 0.0) * task.steps
+        lrs = [g["lr"] for g in groups]
+        plateau = training.Plateau(lrs, mode, warm, **c.schedule_options or {})
+        return list(zip(groups, plateau.schedules)), plateau
+    return [(g, schedule_of(c, task, g["lr"])) for g in groups], None
 
 
 def schedule_of(c: Config, task: Any, lr: float) -> schedules.Schedule:
@@ -212,14 +222,14 @@ class Run:
         self.model.to(c.device)
         self.optimizer = optimizer_of(self.model, c)
         self.trained = self.optimizer.parameters()
-        self.rates = rates_of(self.optimizer, c, self.task)
+        self.rates, self.plateau = rates_of(self.optimizer, c, self.task)
         self.scaler = amp.GradScaler(self.kind, enabled=c.amp == "float16")
         self.average = averaged_of(self.model, c)  # None without --ema and --swa
         self.patience = training.EarlyStopping(c.early_stop, self.task.better) if c.early_stop else None
         self.progress = training.Progress(c.device)
         found = dict(model=self.model, optimizer=self.optimizer, scaler=self.scaler, average=self.average,
-                     patience=self.patience, loader=self.task.train, random=mg.random.default_generator,
-                     progress=self.progress)  # fmt: skip
+                     patience=self.patience, plateau=self.plateau, loader=self.task.train,
+                     random=mg.random.default_generator, progress=self.progress)  # fmt: skip
         self.parts = {name: part for name, part in found.items() if part is not None}
         self.guard = training.Guard(self.parts, dict(self.model.named_buffers()))
         self.window: list[Any] = []  # the batches of the present step
@@ -421,6 +431,8 @@ def train(c: Config, found: training.Found | None, asked: training.Interrupt) ->
                     now.best, now.best_step = score, now.step
                     now.weights = run.weights()
                     checkpoints.save_best(now.weights, run.about | dict(step=now.step, score=score))
+                if run.plateau is not None:
+                    run.plateau.look(score, now.step - now.skipped)
                 if run.patience is not None and run.patience(score):
                     print(f"no better score in {c.early_stop} looks: stopped after step {now.step:,}")
                     save = True

@@ -73,9 +73,13 @@ class Config:
         "momentum, >= 0, in Nesterov's form where there is one", non_negative, "X"
     )
     weight_decay: float | None = option("weight decay of matrices, >= 0", non_negative, "X")
-    schedule: str = option("how the learning rate changes", choices=list(SCHEDULES), default="constant")
+    schedule: str = option(
+        "how the learning rate changes; plateau: it falls where the score on held-out data gets no better",
+        choices=[*SCHEDULES, "plateau"], default="constant",
+    )  # fmt: skip
     schedule_options: dict[str, Any] = option(  # noqa: RUF009
-        "further options of the schedule: floor=1e-4 gamma=0.5, or one JSON object",
+        "further options of the schedule: floor=1e-4 gamma=0.5, or one JSON object; of plateau: factor=0.1 "
+        "patience=1 min_lr=0; of sequential: parts=[\"warmup_constant\",\"cosine\"] at=[0.1]",
         metavar="KEY=VALUE", nargs="+",
     )  # fmt: skip
     schedule_per: str = option("it changes every", choices=("step", "epoch"), default="step")
@@ -192,6 +196,10 @@ def checked(c: Config) -> Config:
         raise ValueError("--ema and --swa are two averages of the weights; give one of them")
     if c.early_stop and not c.validation and c.data in IMAGES:
         raise ValueError("--early-stop needs held-out data to look at: add --validation 0.1")
+    if c.schedule == "plateau" and not c.validation and c.data in IMAGES:
+        raise ValueError("--schedule plateau needs held-out data to look at: add --validation 0.1")
+    if c.schedule == "plateau" and c.schedule_per != "step":
+        raise ValueError("--schedule-per epoch: plateau changes at looks at held-out data; leave it out")
     if c.amp == "float16" and several:
         raise ValueError(
             f"--amp float16: {c.optimizer} asks for the loss several times a step, at one scale; use bfloat16"

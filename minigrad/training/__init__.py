@@ -22,6 +22,7 @@ from .diagnosis import Diagnosis
 from .finder import Finding, Sweep, lr_find, sweep
 from .guard import Guard
 from .interrupt import Interrupt
+from .plateau import Plateau
 from .presets import NUMBERS, PRESETS, Preset, chain, optimizer_named, taken
 from .progress import HOPELESS, Progress
 from .recommendation import Recommendation, ask, recommend
@@ -58,6 +59,7 @@ __all__ = [
     "chain",
     "taken",
     "EarlyStopping",
+    "Plateau",
     "GradientNormStop",
     "gradient_norm",
     "linear_scaling",
