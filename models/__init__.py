@@ -1,4 +1,4 @@
-"""Models: plain users of minigrad, one file each."""
+"""Models, one file each, and what train.py trains them on (tasks.py, configuration.py): users of minigrad."""
 
 from .cnn import ResNet9, SmallCNN
 from .mlp import MLP

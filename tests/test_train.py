@@ -135,7 +135,7 @@ def test_a_damaged_data_file_is_one_line_and_exit_code_2(monkeypatch, capsys):
     def damaged(name, split):
         raise ValueError("digits8x8.npz is not what minigrad ships; reinstall minigrad")
 
-    monkeypatch.setattr(train.data, "load", damaged)
+    monkeypatch.setattr(mg.data, "load", damaged)
     with pytest.raises(SystemExit) as stop:
         train.main(["--model", "mlp", "--device", "cpu"])
     assert stop.value.code == 2
