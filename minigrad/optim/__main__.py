@@ -22,7 +22,7 @@ def cells(record: Record) -> tuple[str, ...]:
     moved = "-" if record.moved_bytes is None else f"{record.moved_bytes}"
     needs = ", ".join(record.needs) or "gradient"
     oracles = ", ".join(("paper", *record.oracles))
-    state = f"{record.state_bytes:.3g}"
+    state = record.state or f"{record.state_bytes:.3g}"
     return record.name, str(record.year), record.kind, state, moved, record.launches, needs, oracles
 
 

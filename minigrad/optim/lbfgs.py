@@ -62,6 +62,7 @@ class LBFGS(WholeVector):
         oracles=("torch",),
         kind="global",
         needs=("closure",),
+        state="8 and 8 a pair, of at most history_size",
         launches="10 an iteration and pair",
         proof="tests/test_lbfgs.py",
         presets={

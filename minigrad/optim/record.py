@@ -28,6 +28,7 @@ class Record:
                  paper (tests/transcriptions) and the oracles
     kind       : elementwise, layer-wise (norms per tensor), matrix, global
     needs      : besides a gradient: "closure", "Hessian-vector product", ...
+    state      : bytes of state a float32 parameter, where they depend on more than the rule; else measured
     launches   : kernel launches of one step over one group of `tensors` parameters
     presets    : options by source, where sources differ; "torch" and "paper" as those have it
     texts      : the kernels, where there is more than the class's own
@@ -40,6 +41,7 @@ class Record:
     oracles: tuple[str, ...]
     kind: str = "elementwise"
     needs: tuple[str, ...] = ()
+    state: str = ""
     launches: str = "1"
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     texts: tuple[Any, ...] = ()

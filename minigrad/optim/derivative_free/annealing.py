@@ -30,10 +30,10 @@ class SimulatedAnnealing(Search):
     is |f(x0)| / n for the first finite loss (1 / n, if that is 0) and n elements: at temperature T a walk on
     a quadratic stays n T / 2 above the minimum on average, here half of where it began, while T = 1 would
     carry a thousand elements to 500. schedule says how T falls with k, the number of steps made: "geometric"
-    T cooling^k, with cooling in (0, 1]; "fast" T / (1 + k), with moves from Cauchy's distribution, among which
-    far ones are never rare, z / |N(0, 1)| [Szu & Hartley 1987]; "logarithmic" T ln 2 / ln(2 + k), which finds
-    the global minimum of a bounded problem almost surely if the first T is large enough, and takes for ever
-    [Hajek 1988].
+    T cooling^k, with cooling in (0, 1]; "fast" T / (1 + k), with moves from Cauchy's distribution, among
+    which far ones are never rare, z / |N(0, 1)| [Szu & Hartley 1987]; "logarithmic" T ln 2 / ln(2 + k), which
+    finds the global minimum of a bounded problem almost surely if the first T is large enough, and takes for
+    ever [Hajek 1988].
 
     scale > 0 is the length of a move of each element; by default 0.3 of the parameters' root mean square at
     the first step, 0.3 if they are all zero. Unless adapt is False, it follows the moves: longer after an

@@ -128,6 +128,7 @@ class BayesianOptimization(Search):
         oracles=("sklearn",),
         kind="global",
         needs=("closure", "no gradient", "few parameters"),
+        state="8 and 8 an evaluation",
         launches="array code on the host",
         proof="tests/test_derivative_free.py",
         presets={"S3": {}},
@@ -162,8 +163,9 @@ class BayesianOptimization(Search):
     def search(
         self, f: Trial, x: np.ndarray, group: dict[str, Any], memory: dict[str, Any], random: Any
     ) -> np.ndarray:
-        n = x.size
-        box = np.broadcast_to(np.array(group["bounds"], np.float64), (n, 2))
+        free = f.free
+        box = np.broadcast_to(np.array(group["bounds"], np.float64), (x.size, 2))[free]
+        n = len(box)
         low, wide = box[:, 0], box[:, 1] - box[:, 0]
         seen, losses = list(memory.get("points", [])), list(memory.get("losses", []))
         if len(seen) >= self.most:
@@ -173,12 +175,13 @@ class BayesianOptimization(Search):
             )
         initial = int(group["initial"] or min(2 * n + 1, 10))
         if not seen:
-            u = np.clip((x - low) / wide, 0.0, 1.0)
+            u = np.clip((x[free] - low) / wide, 0.0, 1.0)
         elif len(seen) < initial:  # the same hypercube at every step: a function of the seed alone
             u = latin(np.random.default_rng([int(group["seed"]), 0]), initial - 1, n)[len(seen) - 1]
         else:
-            u = self.next((np.stack([host(p) for p in seen]) - low) / wide, losses, group, random)
-        new = np.clip(low + u * wide, box[:, 0], box[:, 1])
+            u = self.next((np.stack([host(p)[free] for p in seen]) - low) / wide, losses, group, random)
+        new = x.copy()
+        new[free] = np.clip(low + u * wide, box[:, 0], box[:, 1])
         losses.append(f(new))
         memory["points"], memory["losses"] = [*seen, Tensor(new)], losses
         lowest = int(np.argmin(losses))

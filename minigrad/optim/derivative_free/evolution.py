@@ -113,15 +113,15 @@ class EvolutionStrategy(Search):
     def search(
         self, f: Trial, x: np.ndarray, group: dict[str, Any], memory: dict[str, Any], random: Any
     ) -> np.ndarray:
-        n = x.size
+        n = int(f.free.sum())
         if n == 0:
             f(x)
             return x
         population = int(group["population"] or 4 + math.floor(3 * math.log(n)))
         c = constants(n, population, self.covariance)
         sigma = float(memory.get("sigma", group["sigma"]))
-        z = random.standard_normal((population, n))
-        y = self.shaped(z, memory)
+        z = random.standard_normal((population, x.size))
+        y = np.where(f.free, self.shaped(z, memory), 0.0)
         losses = f.all(x + sigma * y)
         if not np.isfinite(losses).any():
             memory["sigma"] = sigma / 2
@@ -129,13 +129,13 @@ class EvolutionStrategy(Search):
         order = np.argsort(losses, kind="stable")  # inf comes last, equal ones in the order of their draw
         good = order[: population // 2]
         w = c.weights[: len(good)]
-        path = host(memory["path"]) if "path" in memory else np.zeros(n)
-        path = (1 - c.c_s) * path + math.sqrt(c.c_s * (2 - c.c_s) * c.mu_eff) * self.unshaped(
-            w @ z[good], memory
-        )
+        path = host(memory["path"]) if "path" in memory else np.zeros(x.size)
+        white = self.unshaped(w @ z[good], memory)
+        path = (1 - c.c_s) * path + math.sqrt(c.c_s * (2 - c.c_s) * c.mu_eff) * white
+        path = np.where(f.free, path, 0.0)
         step = w @ y[good]
         ratio = float(np.linalg.norm(path)) / c.length
-        self.learn(y[order], step, ratio, c, memory)
+        self.learn(y[order], step, ratio, c, memory, f.free)
         memory["path"] = Tensor(path)
         memory["sigma"] = sigma * math.exp(min(1.0, c.c_s / c.d_s * (ratio - 1)))
         return x + sigma * step
@@ -149,9 +149,18 @@ class EvolutionStrategy(Search):
         return z
 
     def learn(
-        self, y: np.ndarray, step: np.ndarray, ratio: float, c: Constants, memory: dict[str, Any]
+        self,
+        y: np.ndarray,
+        step: np.ndarray,
+        ratio: float,
+        c: Constants,
+        memory: dict[str, Any],
+        free: np.ndarray,
     ) -> None:
-        """Change C: y in the order of their losses, step their weighted sum, ratio = |p_s| / E|N(0, I)|."""
+        """Change C: y in the order of their losses, step their weighted sum, ratio = |p_s| / E|N(0, I)|.
+
+        Both are zero where an element is not free.
+        """
 
 
 class CMAES(EvolutionStrategy):
@@ -172,6 +181,7 @@ class CMAES(EvolutionStrategy):
         oracles=("cma",),
         kind="global",
         needs=("closure", "no gradient", "few parameters"),
+        state="16 n and 40, n parameters",
         launches="array code on the host",
         proof="tests/test_derivative_free.py",
         presets={"paper": {}, "sep-CMA-ES": dict(covariance="diagonal")},
@@ -243,25 +253,35 @@ class CMAES(EvolutionStrategy):
         return z if self.covariance == "diagonal" else host(memory["axes"]) @ z
 
     def learn(
-        self, y: np.ndarray, step: np.ndarray, ratio: float, c: Constants, memory: dict[str, Any]
+        self,
+        y: np.ndarray,
+        step: np.ndarray,
+        ratio: float,
+        c: Constants,
+        memory: dict[str, Any],
+        free: np.ndarray,
     ) -> None:
-        n, g = step.size, memory["generation"]
+        n, g = int(free.sum()), memory["generation"]
         ahead = ratio / math.sqrt(1 - (1 - c.c_s) ** (2 * g)) < 1.4 + 2 / (n + 1)  # else sigma grows first
         path = (1 - c.c_c) * host(memory["path_c"])
         if ahead:
             path = path + math.sqrt(c.c_c * (2 - c.c_c) * c.mu_eff) * step
+        path = np.where(free, path, 0.0)
         memory["path_c"] = Tensor(path)
         left = c.c_1 * (0.0 if ahead else c.c_c * (2 - c.c_c))  # the variance that the path did not get
         keep = 1 + left - c.c_1 - c.c_mu * c.weights.sum()
         if self.covariance == "diagonal":
             good = c.weights > 0
-            v = keep * host(memory["variances"]) + c.c_1 * path**2 + c.c_mu * c.weights[good] @ y[good] ** 2
-            memory["variances"] = Tensor(v)
+            old = host(memory["variances"])
+            v = keep * old + c.c_1 * path**2 + c.c_mu * c.weights[good] @ y[good] ** 2
+            memory["variances"] = Tensor(np.where(free, v, old))
             return
         axes, lengths, w = host(memory["axes"]), host(memory["lengths"]), c.weights.copy()
         bad = w < 0  # scaled to one length, so that C stays positive definite
         w[bad] *= n / np.maximum((((y[bad] @ axes) / lengths) ** 2).sum(1), 1e-300)
-        matrix = keep * host(memory["matrix"]) + c.c_1 * np.outer(path, path) + c.c_mu * (y.T * w) @ y
+        old = host(memory["matrix"])
+        matrix = keep * old + c.c_1 * np.outer(path, path) + c.c_mu * (y.T * w) @ y
+        matrix = np.where(np.outer(free, free), matrix, np.diag(old.diagonal()))  # two blocks
         memory["matrix"] = Tensor(matrix)
         if (g - memory["decomposed"]) * 10 * n * (c.c_1 + c.c_mu) >= 1:  # O(n^2) a generation on average
             values, axes = np.linalg.eigh((matrix + matrix.T) / 2)
