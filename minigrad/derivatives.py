@@ -1,8 +1,8 @@
 """Derivatives of functions, as torch.autograd.functional has them: vjp, jvp, hvp, vhp, jacobian, hessian.
 
-    vjp   vᵀJ       one backward pass jvp   J v       vᵀJ is linear in v, so its own derivative by v, in the
-    direction given, is J v: two backward passes hvp   H v       the gradient of (gradient · v): two
-    backward passes, the Hessian is never built
+    vjp   vᵀJ   one backward pass
+    jvp   J v   vᵀJ is linear in v, so its own derivative by v, in the direction given, is J v: two passes
+    hvp   H v   the gradient of (gradient · v): two backward passes, the Hessian is never built
 
 Each takes a function of Tensors, its inputs (a Tensor or a tuple) and a direction of the same form, and
 returns the function's value and the product; with create_graph both are differentiable again.
