@@ -25,8 +25,8 @@ import minigrad as mg
 from minigrad import amp, nn, optim, training
 from minigrad.nn import functional as F
 from minigrad.optim import schedule as schedules
-from minigrad.optim.flat import WholeVector
 from minigrad.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from minigrad.optim.whole import WholeVector
 from models.configuration import Config, runs
 from models.tasks import Classification, Language
 

@@ -24,10 +24,11 @@ import numpy as np
 
 from ..backend import Array, xp_of
 from ..tensor import Tensor
-from .flat import Objective, WholeVector, dot, largest, moved
+from .flat import dot, largest, moved
 from .groups import Range
 from .line_search import Point, strong_wolfe
 from .record import Record
+from .whole import Objective, WholeVector
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import numpy as np
 
 from ..backend import Array, xp_of
 from ..tensor import Tensor
-from .flat import Objective, WholeVector, times
+from .flat import times
 from .groups import Range
 from .record import Record
+from .whole import Objective, WholeVector
 
 
 class CoordinateDescent(WholeVector):

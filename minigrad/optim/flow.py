@@ -23,9 +23,10 @@ import numpy as np
 
 from ..backend import Array, to_host, xp_of
 from ..tensor import Tensor
-from .flat import Objective, WholeVector, finite, times
+from .flat import finite, times
 from .groups import Range
 from .record import Record
+from .whole import Objective, WholeVector
 
 Slope = Callable[[float, Array], Array]  # F(t, z)
 

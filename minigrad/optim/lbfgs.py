@@ -17,10 +17,11 @@ from typing import Any
 
 from ..backend import Array, xp_of
 from ..tensor import Tensor
-from .flat import Flat, Objective, WholeVector, dot, largest, moved, shift, times
+from .flat import Flat, dot, largest, moved, shift, times
 from .groups import Range
 from .line_search import Found, Point, strong_wolfe
 from .record import Record
+from .whole import Objective, WholeVector
 
 
 class LBFGS(WholeVector):

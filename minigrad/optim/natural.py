@@ -30,10 +30,11 @@ from ..grad_mode import enable_grad
 from ..statistics import hold
 from ..tensor import Tensor
 from .conjugate_gradient import conjugate_gradient
-from .flat import Flat, Objective, WholeVector, dot, finite, times
+from .flat import Flat, dot, finite, times
 from .groups import Range
 from .matrix import check_count, eigh
 from .record import Record
+from .whole import Objective, WholeVector
 
 SOLVERS = ("cg", "exact")
 DAMPINGS = (1e-8, 1e8)  # where Levenberg and Marquardt's stays

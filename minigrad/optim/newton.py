@@ -20,10 +20,11 @@ import numpy as np
 
 from ..backend import Array, to_device, to_host, xp_of
 from ..tensor import Tensor
-from .flat import Flat, Hessian, Objective, WholeVector, dot, largest, moved
+from .flat import Flat, dot, largest, moved
 from .groups import Range
 from .line_search import Point, backtracking
 from .record import Record
+from .whole import Hessian, Objective, WholeVector
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ from typing import Any
 from ..backend import Array, xp_of
 from ..tensor import Tensor
 from .conjugate_gradient import conjugate_gradient
-from .flat import Hessian, Objective, dot, moved
+from .flat import dot, moved
 from .groups import Range
 from .newton import Place, SecondOrder, one_of, walk
 from .record import Record
+from .whole import Hessian, Objective
 
 
 class NewtonCG(SecondOrder):

@@ -34,7 +34,7 @@ from kernels.draws import RADEMACHER
 from kernels.rules import SOPHIA, SOPHIA_HESSIAN
 
 from ..arena import Arena, cut
-from ..autograd import Node, grad
+from ..autograd import grad
 from ..backend import Array, empty, full
 from ..grad_mode import enable_grad, graphs_retained
 from ..labels import draw
@@ -44,6 +44,7 @@ from .excursion import pieces
 from .groups import Range
 from .optimizer import Optimizer, Run
 from .record import Record
+from .whole import release
 
 Estimate = dict[Arena, tuple[Array, Array]]  # two buffers whose product estimates the diagonal; zero: no part
 
@@ -216,7 +217,7 @@ class SophiaH(Sophia):
         for a, u in signs.items():
             self.estimate.setdefault(a, (u, full((a.size,), 0, a.dtype, a.device)))
         if not retain_graph:
-            _free(loss)
+            release(loss)
 
     def directions(self, arena: Arena) -> Array:
         """Random signs for all of an arena, from one draw of the counter stream."""
@@ -356,13 +357,3 @@ class SophiaG(Sophia):
         for group in self.param_groups:
             for arena, start, stop in pieces(p for p in group["params"] if p in seen):
                 self.average(group, arena, start, stop, buffers[arena], buffers[arena])
-
-
-def _free(loss: Tensor) -> None:
-    """Drop what the graph of a loss holds, as a backward pass without retain_graph does."""
-    stack = [loss.node]
-    while stack:
-        node = stack.pop()
-        if type(node) is Node and node.saved is not None:
-            stack += node.edges
-            node.saved, node.edges = None, ()

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...backend import to_host
 from ...tensor import Tensor
-from ..flat import Objective, WholeVector
+from ..whole import Objective, WholeVector
 
 
 class Search(WholeVector):
