@@ -5,7 +5,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn, optim
-from minigrad.optim.flat import WholeVector
+from minigrad.optim.whole import WholeVector
 from minigrad.optim.natural import NaturalGradient
 
 OPTIONS = {
