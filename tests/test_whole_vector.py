@@ -5,8 +5,8 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn, optim
-from minigrad.optim.whole import WholeVector
 from minigrad.optim.natural import NaturalGradient
+from minigrad.optim.whole import WholeVector
 
 OPTIONS = {
     "LBFGS": dict(max_iter=4),

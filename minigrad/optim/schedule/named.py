@@ -257,7 +257,9 @@ def _listed(shape: str, name: str, given: Any, least: int = 1) -> Sequence[Any]:
 
 def _factor(shape: str, part: Part, steps: float) -> Schedule:
     """What a part makes of lr = 1 over its steps."""
-    options = dict(name=part) if isinstance(part, str) else dict(part) if isinstance(part, Mapping) else {}
+    options: dict[str, Any] = {"name": part} if isinstance(part, str) else {}
+    if isinstance(part, Mapping):
+        options = dict(part)
     if not isinstance(options.get("name"), str):
         raise ValueError(f"{shape}: {part!r} is no part: a name, or a dictionary with a name and options")
     warm = options.pop("warm", None)
