@@ -114,6 +114,7 @@ __all__ = [
     "PRODIGY",
     "PRODIGY_ESTIMATE",
     "PRODIGY_MOMENTS",
+    "P_NORM",
     "RADAM",
     "RMSPROP",
     "RPROP",
