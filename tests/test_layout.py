@@ -22,7 +22,8 @@ CORE_LINES = 650  # tensor.py + autograd.py: the core reads alone
 
 # the layers above the core; what stands in none of them is core (tensor, autograd, ops, dtypes, ...)
 LAYERS = dict.fromkeys(("nn", "arena"), 2) | dict.fromkeys(
-    ("optim", "data", "amp", "cuda", "graph", "checkpoint", "parallel", "training"), 3
+    ("optim", "data", "amp", "cuda", "graph", "checkpoint", "serialization", "parallel", "training", "utils"),
+    3,
 )
 DYNAMIC = ("import_module", "__import__")
 KERNELS, CORE, FACE, MODELS, TRAIN = 0, 1, 4, 5, 6

@@ -2,7 +2,7 @@
 
 A state is a nest of dictionaries and lists with Tensors in it, as state_dict() gives them. In the file every
 Tensor has its path as a name ("optimizer/state/0/exp_avg"), and the nest stands as JSON in the metadata
-(minigrad.checkpoint: one safetensors file with a SHA-256, complete or not there).
+(minigrad.nest; minigrad.checkpoint: one safetensors file with a SHA-256, complete or not there).
 
     checkpoints = Checkpoints("runs/a", keep=3)
     parts = dict(model=model, optimizer=optimizer, loader=loader, random=mg.random.default_generator)
@@ -24,15 +24,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .. import checkpoint, random
 from ..checkpoint import CheckpointError
+from ..nest import packed, unpacked
 from ..optim.optimizer import Optimizer
 from ..tensor import Tensor
 
 KIND = "training state"
-MARK = "$"  # the key of what JSON does not have
 BEST = "best.safetensors"
 _NAME = re.compile(r"step-(\d{8,})\.safetensors")
 
@@ -227,55 +225,3 @@ def owned(state: Any) -> Any:
     if isinstance(state, Mapping):
         return {k: owned(v) for k, v in state.items()}
     return type(state)(map(owned, state)) if isinstance(state, (list, tuple)) else state
-
-
-# --------------------------------------------------------------------------------------- nests as JSON
-
-
-def packed(state: Any) -> tuple[dict[str, Any], Any]:
-    """(tensors by path, the same nest in JSON): what JSON lacks is {"$": kind, ...}."""
-    tensors: dict[str, Any] = {}
-
-    def walk(value: Any, path: str) -> Any:
-        if isinstance(value, (Tensor, np.ndarray)):
-            name = path
-            while name in tensors:
-                name += "'"
-            tensors[name] = value
-            return {MARK: "tensor" if isinstance(value, Tensor) else "array", "name": name}
-        if isinstance(value, Mapping):
-            if MARK not in value and all(isinstance(k, str) for k in value):
-                return {k: walk(v, f"{path}/{k}" if path else k) for k, v in value.items()}
-            return {MARK: "map", "items": [[walk(k, path), walk(v, f"{path}/{k}")] for k, v in value.items()]}
-        if isinstance(value, (list, tuple)):
-            items = [walk(v, f"{path}/{i}") for i, v in enumerate(value)]
-            return items if isinstance(value, list) else {MARK: "tuple", "items": items}
-        if isinstance(value, np.generic):
-            return value.item()
-        if value is None or isinstance(value, (bool, int, float, str)):
-            return value
-        raise TypeError(
-            f"checkpoint: {path} is a {type(value).__name__}; a state is made of Tensors, arrays, numbers, "
-            "strings, None, and lists, tuples and dictionaries of them"
-        )
-
-    return tensors, walk(state, "")
-
-
-def unpacked(nest: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The nest that `packed` took apart."""
-    if isinstance(nest, list):
-        return [unpacked(v, tensors) for v in nest]
-    if not isinstance(nest, dict):
-        return nest
-    kind = nest.get(MARK)
-    if kind is None:
-        return {k: unpacked(v, tensors) for k, v in nest.items()}
-    if kind == "tuple":
-        return tuple(unpacked(v, tensors) for v in nest["items"])
-    if kind == "map":
-        return {unpacked(k, tensors): unpacked(v, tensors) for k, v in nest["items"]}
-    if kind not in ("tensor", "array"):
-        raise ValueError(f"a state holds no {kind!r}")
-    tensor = tensors[nest["name"]]
-    return tensor if kind == "tensor" else tensor.numpy()
