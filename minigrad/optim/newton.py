@@ -29,11 +29,16 @@ from .whole import Hessian, Objective, WholeVector
 
 @dataclass(frozen=True)
 class Place:
-    """Parameters as a vector x (n,), the loss f there and its gradient g (n,)."""
+    """Parameters as a vector x (n,), the loss f there, its gradient g (n,) and products with its Hessian.
+
+    graph: whether the next place has to keep its graph, so that products can follow there.
+    """
 
     x: Array
     f: float
     g: Array
+    product: Hessian
+    graph: bool
 
 
 class SecondOrder(WholeVector):
@@ -48,7 +53,7 @@ class SecondOrder(WholeVector):
                     return
                 memory["n_iter"] = memory.get("n_iter", 0) + 1
                 x, more = objective.flat.read(), k + 1 < group["max_iter"]
-                reached = self.iterate(objective, group, memory, Place(x, f, g), product, more)
+                reached = self.iterate(objective, group, memory, Place(x, f, g, product, more))
                 memory["products"] = memory.get("products", 0) + product.products
             if reached is None:
                 objective.flat.write(x)
@@ -56,18 +61,9 @@ class SecondOrder(WholeVector):
             f, g = reached
 
     def iterate(
-        self,
-        objective: Objective,
-        group: dict[str, Any],
-        memory: dict[str, Any],
-        here: Place,
-        product: Hessian,
-        graph: bool,
+        self, objective: Objective, group: dict[str, Any], memory: dict[str, Any], here: Place
     ) -> tuple[float, Array] | None:
-        """One step; (f, g) of the place, where the objective was asked last, or None: x stays.
-
-        With `graph` it was asked so that products can follow.
-        """
+        """One step; (f, g) of the place, where the objective was asked last, or None: x stays."""
         raise TypeError(f"{type(self).__name__} defines no iterate")
 
 
@@ -143,16 +139,10 @@ class Newton(SecondOrder):
             )
 
     def iterate(
-        self,
-        objective: Objective,
-        group: dict[str, Any],
-        memory: dict[str, Any],
-        here: Place,
-        product: Hessian,
-        graph: bool,
+        self, objective: Objective, group: dict[str, Any], memory: dict[str, Any], here: Place
     ) -> tuple[float, Array] | None:
         flat, lr = objective.flat, float(group["lr"])
-        h = hessian_of(flat, product)
+        h = hessian_of(flat, here.product)
         if not np.isfinite(h).all():
             return None
         values, vectors = np.linalg.eigh(h)
@@ -167,11 +157,11 @@ class Newton(SecondOrder):
             return p, -float(along @ step + 0.5 * step @ (values * step))
 
         if group["adapt_damping"]:
-            return self.levenberg(objective, group, memory, here, parabola, float(curved.max()), graph)
+            return self.levenberg(objective, group, memory, here, parabola, float(curved.max()))
         p, _ = parabola(float(group["damping"]))
         if group["line_search_fn"] is not None:
-            return walk(objective, here, p, float(dot(here.g, p)), lr, graph)
-        f, g = objective.at(moved(here.x, lr, p), graph)
+            return walk(objective, here, p, float(dot(here.g, p)), lr)
+        f, g = objective.at(moved(here.x, lr, p), here.graph)
         return None if math.isinf(f) else (f, g)
 
     def levenberg(
@@ -182,13 +172,12 @@ class Newton(SecondOrder):
         here: Place,
         parabola: Callable[[float], tuple[Array, float]],
         top: float,
-        graph: bool,
     ) -> tuple[float, Array] | None:
         """Steps with more and more damping until one comes down; with less at the next, if it was good."""
         damping = memory.get("damping", float(group["damping"]))
         for _ in range(30):
             p, promised = parabola(damping)
-            f, g = objective.at(moved(here.x, float(group["lr"]), p), graph)
+            f, g = objective.at(moved(here.x, float(group["lr"]), p), here.graph)
             ratio = (here.f - f) / promised if promised > 0 else -math.inf
             if ratio > 0.75:
                 damping /= 3
@@ -224,17 +213,15 @@ def positive(values: np.ndarray, rounding: float, modification: str) -> np.ndarr
     return np.where(sizes > rounding, sizes, top)
 
 
-def walk(
-    objective: Objective, here: Place, p: Array, slope: float, t: float, graph: bool
-) -> tuple[float, Array] | None:
+def walk(objective: Objective, here: Place, p: Array, slope: float, t: float) -> tuple[float, Array] | None:
     """Along p as far as Armijo's condition lets; nowhere, if p does not go down or no t is better."""
     if not (slope < 0 and math.isfinite(slope)):
         return None
-    phi, start = objective.along(here.x, p, graph), Point(0.0, here.f, slope, here.g)
+    phi, start = objective.along(here.x, p, here.graph), Point(0.0, here.f, slope, here.g)
     found = backtracking(phi, start, t, max_evals=40, eps=objective.eps)
     if found.why == "armijo" or not found.moved:  # what was asked last is what was found
         return (found.point.f, found.point.held) if found.moved else None
-    return objective.at(moved(here.x, found.point.t, p), graph)
+    return objective.at(moved(here.x, found.point.t, p), here.graph)
 
 
 def one_of(rule: str, group: dict[str, Any], name: str, known: tuple[Any, ...]) -> None:

@@ -20,7 +20,7 @@ from .flat import dot, moved
 from .groups import Range
 from .newton import Place, SecondOrder, one_of, walk
 from .record import Record
-from .whole import Hessian, Objective
+from .whole import Objective
 
 
 class NewtonCG(SecondOrder):
@@ -94,15 +94,9 @@ class NewtonCG(SecondOrder):
             )
 
     def iterate(
-        self,
-        objective: Objective,
-        group: dict[str, Any],
-        memory: dict[str, Any],
-        here: Place,
-        product: Hessian,
-        graph: bool,
+        self, objective: Objective, group: dict[str, Any], memory: dict[str, Any], here: Place
     ) -> tuple[float, Array] | None:
-        g, damping = here.g, float(group["damping"])
+        g, product, damping = here.g, here.product, float(group["damping"])
         size = math.sqrt(float(dot(g, g)))
         enough = min(0.5, math.sqrt(size)) * size
         most = min(2 * objective.flat.size, 200) if group["max_cg"] is None else group["max_cg"]
@@ -111,12 +105,12 @@ class NewtonCG(SecondOrder):
             return moved(product(v), damping, v) if damping else product(v)
 
         if group["method"] == "trust":
-            return self.trust(objective, group, memory, here, damped, enough, most, graph)
+            return self.trust(objective, group, memory, here, damped, enough, most)
         p = conjugate_gradient(damped, -g, rtol=0, atol=enough, maxiter=most, replace=0).x
         slope = float(dot(g, p))
         if not slope < 0:  # the first product already showed no curvature
             p, slope = -g, -size * size
-        return walk(objective, here, p, slope, float(group["lr"]), graph)
+        return walk(objective, here, p, slope, float(group["lr"]))
 
     def trust(
         self,
@@ -127,14 +121,13 @@ class NewtonCG(SecondOrder):
         product: Callable[[Array], Array],
         enough: float,
         most: int,
-        graph: bool,
     ) -> tuple[float, Array] | None:
         """One step within the radius, which follows from how good the parabola was."""
         radius, reached = memory.get("radius", float(group["radius"])), None
         path = Path(product, here.g, radius, enough, most)
         for _ in range(10):
             p, promised, edge = path.within(radius)
-            f, g = objective.at(here.x + p, graph)
+            f, g = objective.at(here.x + p, here.graph)
             gained = here.f - f
             level = max(abs(gained), promised) <= objective.eps * abs(here.f)  # both are rounding
             ratio = 1.0 if level and gained >= 0 else gained / promised if promised > 0 else -math.inf
