@@ -21,9 +21,9 @@ from ..arena import CHUNK
 from ..backend import empty
 from ..tensor import Tensor
 from .groups import RANGES, Range, number
+from .on_device import place, scalar
 from .optimizer import Optimizer, Run
 from .record import Record
-from .scalars import place, scalar
 from .segments import chunks
 
 

@@ -19,9 +19,9 @@ from ..backend import Array, empty, to_device
 from ..random import philox4x32
 from ..tensor import Tensor
 from .groups import Range, number
+from .on_device import place, scalar
 from .optimizer import Optimizer, Run
 from .record import Record
-from .scalars import place, scalar
 from .segments import chunks
 
 _known: WeakKeyDictionary[Arena, dict[Any, Array]] = WeakKeyDictionary()
