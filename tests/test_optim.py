@@ -8,14 +8,12 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 from oracle import oracle
+from test_rules import MACHINES, SHAPES, close, gradients
 from transcriptions.libraries import doubles
 
 import kernels
 import minigrad as mg
 from minigrad import optim
-
-MACHINES = ("compiled", "numpy")
-SHAPES = ((5, 3), (), (0,), (2, 3, 4), (1100,))
 
 
 def options(**choices):
@@ -90,15 +88,6 @@ def named(rules):
     )
 
 
-def gradients(rng, steps, shapes=SHAPES, missing=True):
-    """A gradient a parameter for each step: four decades, a tenth of them exact zeros, some missing."""
-    found = []
-    for _ in range(steps):
-        step = [10 ** rng.uniform(-2, 2, s) * rng.normal(size=s) * (rng.random(s) < 0.9) for s in shapes]
-        found.append([None if missing and rng.random() < 0.2 else np.asarray(g) for g in step])
-    return found
-
-
 def ours(rule, given, start, grads, dtype="float64", machine="compiled"):
     """Parameters after these gradients, as arrays, and the optimizer."""
     with kernels.use(machine):
@@ -125,11 +114,6 @@ def torchs_steps(torch, rule, given, start, grads, kind):
             p.grad = None if g is None else torch.tensor(g, dtype=kind)
         optimizer.step()
     return [p.detach().numpy() for p in params]
-
-
-def close(xs, ys, tolerance):
-    for x, y in zip(xs, ys, strict=True):
-        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
 
 
 # ------------------------------------------------------------------------------------------------- arithmetic
@@ -199,7 +183,7 @@ def test_groups_of_every_rule_have_options_of_their_own(rule):
     torch = oracle("torch")
     rng = np.random.default_rng(8)
     shapes = [s for s in SHAPES if rule != "Adafactor" or 0 not in s]  # where torch divides by zero
-    start, grads = [rng.normal(size=s) for s in shapes], gradients(rng, 20, shapes)
+    start, grads = [rng.normal(size=s) for s in shapes], gradients(rng, 20, shapes=shapes)
     results = []
     with doubles(torch):
         for lib, make in (
