@@ -7,6 +7,7 @@ import pytest
 from leaves import leaf, values
 
 import minigrad as mg
+from minigrad.grad_mode import graphs_retained
 
 # --------------------------------------------------------------------------------------- recording on and off
 
@@ -278,3 +279,20 @@ def test_leaves_and_computed_tensors_know_what_they_are():
     y.detach_()
     assert y.is_leaf and not y.requires_grad
     assert not (mg.ones(2) * 2.0).requires_grad
+
+
+def test_graphs_are_retained_inside_and_freed_where_backward_is_told_so():
+    x = mg.tensor([2.0], requires_grad=True)
+    with graphs_retained():
+        y = (x**3).sum()
+        y.backward()
+        (g,) = mg.grad(y, x, create_graph=True)
+        assert float(mg.grad(g, x)[0]) == 12
+        z = (x**3).sum()
+        z.backward(retain_graph=False)
+        with pytest.raises(RuntimeError, match="freed"):
+            z.backward()
+    w = (x**3).sum()
+    w.backward()
+    with pytest.raises(RuntimeError, match="freed"):
+        w.backward()

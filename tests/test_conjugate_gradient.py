@@ -273,7 +273,6 @@ def test_walls_nan_and_ascent():
 
 @pytest.mark.parametrize("beta", ["PR+", "FR"])
 def test_a_resumed_run_is_the_same_to_the_bit(beta):
-
     def made(model):
         return optim.NonlinearCG(model.named_parameters(), max_iter=3, beta=beta, restart=5)
 

@@ -42,6 +42,14 @@ def steps(model, optimizer, loader):
         yield loss.detach()
 
 
+def test_the_gpus_are_counted_and_named_with_torchs_names():
+    if not mg.cuda.is_available():
+        assert mg.cuda.device_count() == 0
+    with fake_cupy.installed():
+        assert mg.cuda.is_available() and mg.cuda.device_count() == 1
+        assert mg.cuda.current_device() == 0 and mg.cuda.get_device_name("cuda:0") == "Fake GPU"
+
+
 def test_a_step_of_the_mlp_is_at_most_20_launches_and_no_host_read(device):
     """Gather 2, products 3, bias+relu 2, bias 1, loss 2, its gradient 1; backward of the layers: 3 products
     for the weights, 3 times relu's gradient with the sum for the bias, 2 products for the inputs; AdamW 1."""

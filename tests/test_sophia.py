@@ -13,7 +13,6 @@ from test_rules import MACHINES, SHAPES, close, flat, gradients, placed, startin
 import kernels
 import minigrad as mg
 from minigrad import nn, optim
-from minigrad.autograd import grad
 from minigrad.derivatives import hessian, jacobian
 from minigrad.nn import functional as F
 
@@ -321,25 +320,3 @@ def test_sampled_labels_have_the_probabilities_of_the_softmax(dtype):
 def test_sampled_labels_need_floating_logits():
     with pytest.raises(TypeError, match=r"sample_labels: logits are int64\[3\]; they are a floating Tensor"):
         optim.sample_labels(mg.tensor([1, 2, 3]))
-
-
-# -------------------------------------------------------------------------- the mode in which graphs are kept
-
-
-def test_graphs_are_retained_inside_and_freed_where_backward_is_told_so():
-    from minigrad.grad_mode import graphs_retained
-
-    x = mg.tensor([2.0], requires_grad=True)
-    with graphs_retained():
-        y = (x**3).sum()
-        y.backward()
-        (g,) = grad(y, x, create_graph=True)
-        assert float(grad(g, x)[0]) == 12
-        z = (x**3).sum()
-        z.backward(retain_graph=False)
-        with pytest.raises(RuntimeError, match="freed"):
-            z.backward()
-    w = (x**3).sum()
-    w.backward()
-    with pytest.raises(RuntimeError, match="freed"):
-        w.backward()
