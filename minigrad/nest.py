@@ -76,16 +76,19 @@ def packed(state: Any, what: str = "checkpoint") -> tuple[dict[str, Any], Any]:
         within += (id(value),)
         if kind in MAPS.values():
             if kind is dict and MARK not in value and all(type(k) is str for k in value):
-                return {k: walk(v, f"{path}/{k}" if path else k, within) for k, v in value.items()}
-            items = [[key(k, path, within), walk(v, f"{path}/{k}", within)] for k, v in value.items()]
+                return {k: walk(v, below(path, k), within) for k, v in value.items()}
+            items = [[key(k, path), walk(v, below(path, k), within)] for k, v in value.items()]
             return {MARK: "map", "items": items} | ({} if kind is dict else {"of": kind.__name__})
-        items = [walk(v, f"{path}/{i}" if path else str(i), within) for i, v in enumerate(value)]
+        items = [walk(v, below(path, i), within) for i, v in enumerate(value)]
         return items if kind is list else {MARK: "tuple" if kind is tuple else "size", "items": items}
 
-    def key(k: Any, path: str, within: tuple[int, ...]) -> Any:
+    def below(path: str, k: Any) -> str:
+        return f"{path}/{k}" if path else str(k)
+
+    def key(k: Any, path: str) -> Any:
         plain = k.item() if isinstance(k, np.generic) else k
         if type(plain) is tuple:
-            return {MARK: "tuple", "items": [key(part, path, within) for part in plain]}
+            return {MARK: "tuple", "items": [key(part, path) for part in plain]}
         if type(plain) not in SCALARS:
             where = f"a key of {path}" if path else "a key"
             raise TypeError(

@@ -96,6 +96,8 @@ def test_the_file_is_safetensors_with_names_that_are_paths(tmp_path):
         {"model": {"w": mg.ones(2)}, "state": {0: {"m": mg.zeros(3)}}}, tmp_path / "new" / "a.safetensors"
     )
     assert sorted(load_file(tmp_path / "new" / "a.safetensors")) == ["model/w", "state/0/m"]
+    mg.save(nn.Linear(2, 1).state_dict(), tmp_path / "a")
+    assert sorted(load_file(tmp_path / "a")) == ["bias", "weight"]
 
 
 # ------------------------------------------------------------------------------------ what scripts do with it
