@@ -3,6 +3,8 @@
 import json
 from itertools import pairwise
 
+import fake_cupy
+import numpy as np
 import pytest
 from test_train_resume import SHORT, Spoilt, check
 
@@ -158,3 +160,15 @@ def test_parts_come_from_the_command_line_in_both_forms():
         ((c, _),) = runs([*SHORT, "--schedule", "sequential", "--schedule-options", *given])
         rates.append([at(t) for _, at in train.Run(c).rates[:1] for t in range(38)])
     assert rates[0] == rates[1] and rates[0][37] == pytest.approx(0.1 * max(rates[0]))
+
+
+def test_steps_captured_on_a_gpu_see_the_falls(tmp_path):
+    """A graph's table of rates is filled ahead of time; a fall in between has it filled again."""
+    found = []
+    with fake_cupy.installed():
+        for graph in ("--graph", "--no-graph"):
+            out = tmp_path / graph
+            train.main([*SHORT[:-1], "cuda", *FALLS, "--warmup", "0.2", graph, "--out", str(out)])
+            found.append(training.weights(out / "mlp-digits-adam-0" / "best.safetensors")[0])
+            assert len(set(lrs(out / "mlp-digits-adam-0").values())) > 1
+    assert all(np.array_equal(found[0][name].numpy(), t.numpy()) for name, t in found[1].items())
