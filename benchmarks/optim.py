@@ -61,7 +61,7 @@ class Contest:
     def __init__(self, rule: str, shapes: list[tuple[int, ...]]):
         rng = np.random.default_rng(2)
         self.rule, self.options = rule, OPTIONS.get(rule, {})
-        self.values = [rng.standard_normal(s, np.float32) for s in shapes]
+        self.values = [rng.random(s, np.float32) + np.float32(0.1) for s in shapes]  # positive, as some want
         self.grads = [rng.standard_normal(s, np.float32) for s in shapes]
         self.after: dict[str, Callable[[], list[np.ndarray]]] = {}
 
