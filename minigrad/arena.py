@@ -49,8 +49,8 @@ class Arena:
     def __init__(self, params: Sequence[Tensor], where: device, numpy_dtype: np.dtype):
         stops = np.cumsum([-(-p.array.size // CHUNK) * CHUNK for p in params]).tolist()
         self.device, self.dtype, self.size = where, numpy_dtype, stops[-1]
-        self.array = backend.full((self.size,), 0, numpy_dtype, where)
-        self.gradient = backend.full((self.size,), 0, numpy_dtype, where)
+        self.array = backend.zeros_on_a_line(self.size, numpy_dtype, where)
+        self.gradient = backend.zeros_on_a_line(self.size, numpy_dtype, where)
         self.states: WeakKeyDictionary[Any, dict[str, Array]] = WeakKeyDictionary()  # optimizer -> its slots
         self.version = [max(p.version[0] for p in params)]
         self.shadows: dict[np.dtype, Shadow] = {}  # the parameters in half types, for autocast
@@ -83,7 +83,7 @@ class Arena:
         buffers = self.states.setdefault(optimizer, {})
         if name not in buffers:
             kind = np.float64 if self.dtype == np.float64 else np.float32
-            buffers[name] = backend.full((self.size,), 0, np.dtype(kind), self.device)
+            buffers[name] = backend.zeros_on_a_line(self.size, np.dtype(kind), self.device)
         return buffers[name]
 
     def in_type(self, p: Tensor, numpy_dtype: np.dtype) -> tuple[Array, list]:

@@ -267,6 +267,22 @@ def full(shape: tuple[int, ...], value: Any, numpy_dtype: np.dtype, where: devic
     return a
 
 
+def zeros_on_a_line(size: int, numpy_dtype: np.dtype, where: device = CPU) -> Array:
+    """Zeros whose first element begins a cache line, as CuPy's arrays always do.
+
+    NumPy's large arrays begin 16 bytes into one, so that every vector of 64 bytes would lie across two: what
+    streams through whole buffers takes 1.4 to 1.6 times as long.
+    """
+    if where.type != "cpu":
+        return full((size,), 0, numpy_dtype, where)
+    room = np.zeros(size * numpy_dtype.itemsize + _LINE, np.uint8)
+    start = -room.ctypes.data % _LINE
+    return room[start : start + size * numpy_dtype.itemsize].view(numpy_dtype)
+
+
+_LINE = 64  # bytes
+
+
 # Arithmetic follows IEEE 754 without warnings, as in PyTorch: `token = hush(SILENT)` ... `unhush(token)` is
 # what `with np.errstate(all="ignore")` does, at a tenth of its cost, because every operation enters it.
 SILENT: Any
