@@ -354,7 +354,10 @@ def bandwidths(library: str, n: int, where: str, steps: int) -> dict[str, Any]:
         space: Any = torch.optim
         p.grad = torch.full_like(p, 0.1)
         source, target = torch.ones(n, device=where), torch.ones(n, device=where)
-        copy = lambda: target.copy_(source)  # noqa: E731
+
+        def copy() -> Any:
+            return target.copy_(source)
+
         options = {k: dict(fused=True) for k in ("SGD", "Adam", "AdamW", "Adagrad")}
     else:
         import minigrad as mg

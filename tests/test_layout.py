@@ -7,6 +7,7 @@ Read from the syntax trees, so that an import inside a function counts as well; 
 
 import ast
 import os
+import statistics
 import subprocess
 import sys
 import tomllib
@@ -244,7 +245,7 @@ print(*sorted(sys.modules))
 EVENTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork")
 HEAVY = {"cupy", "torch", "scipy", "matplotlib", "ml_dtypes", "safetensors", "tqdm", "_pytest"}
 IMPORT_SECONDS, IMPORT_MB = 0.2, 60
-NUMPY_SECONDS = 0.065  # what a bare `import numpy` takes on the quiet machine where the limit was set
+NUMPY_SECONDS = 0.14  # what a bare `import numpy` takes at most where the limit above was set (0.10 to 0.14)
 
 
 def fresh_import(module, tmp_path):
@@ -271,14 +272,14 @@ def fresh_import(module, tmp_path):
 def test_import_is_light(tmp_path):
     """Fast, small, and no program started.
 
-    A shared machine can be slow for a while, so the time is the least of seven runs, each beside a bare
+    A shared machine can be slow for a while, so the time is the median of seven runs, each beside a bare
     `import numpy`; where NumPy alone is slower than NUMPY_SECONDS, the limit grows by the same factor.
     """
     fresh_import("minigrad", tmp_path)  # writes the byte code
     fresh_import("numpy", tmp_path)
     runs = [(fresh_import("minigrad", tmp_path), fresh_import("numpy", tmp_path)) for _ in range(7)]
-    ours = min(mine[0] for mine, _ in runs)
-    numpy = min(bare[0] for _, bare in runs)
+    ours = statistics.median(mine[0] for mine, _ in runs)
+    numpy = statistics.median(bare[0] for _, bare in runs)
     limit = IMPORT_SECONDS * max(1.0, numpy / NUMPY_SECONDS)
     assert ours < limit, f"import minigrad {ours:.3f} s (numpy alone {numpy:.3f} s), limit {limit:.3f} s"
 
