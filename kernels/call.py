@@ -20,7 +20,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kernels import machines
-from kernels.compiled import NOT_DONE, Native, native
 from kernels.cuda import graph
 from kernels.dtypes import concrete, numpy_dtype
 from kernels.kernel import Definition, Variant
@@ -187,14 +186,7 @@ class Kernel(Definition):
         shape, whole, result = self._complete(variant, letters, arrays, np.empty)
         ready, back = self._untangle(variant, whole)
         machine = self._machine(host, variant, letters)
-        if isinstance(machine, Native):
-            args: list[Any] = [None] * len(self.parameters)
-            for a, k in zip(ready, variant.positions, strict=True):
-                args[k] = a
-            if why := machine.run(tuple(args), hp, machines.get_num_threads(), 1):
-                raise RuntimeError(f"kernel {self.name!r} refused arrays that were checked: {NOT_DONE[why]}")
-        else:
-            machine.run(ready, shape, hp)
+        machine.run(ready, shape, hp)
         for to, made in back:
             to[...] = made
         return result
@@ -232,7 +224,10 @@ class Kernel(Definition):
         key = (host, variant.flags, *sorted(letters.items()))
         made = self._machines.get(key)
         if made is None:
-            made = native(variant, letters, self.host_source) if host == "compiled" else None
+            if host == "compiled":
+                from kernels.compiled import native  # a computer without a compiler does not need it
+
+                made = native(variant, letters, self.host_source)
             made = self._machines[key] = made or self.interpreter(variant, letters)
         return made
 
@@ -242,10 +237,10 @@ class Kernel(Definition):
         self, key: tuple[Any, ...], variant: Variant, letters: Mapping[str, str], args: Sequence[Any]
     ) -> None:
         """Keep the short way for calls of this form. The library still looks at shapes, and may object."""
-        machine = self._machine("compiled", variant, letters)
-        if not isinstance(machine, Native):
+        run = self._machine("compiled", variant, letters).short
+        if run is None:
             return
-        run, absent = machine.run, (None,) * (len(self.parameters) - len(args))
+        absent = (None,) * (len(self.parameters) - len(args))
         given = dict(zip((p.name for p in self.parameters), args, strict=False))
         places = [k for p, k in zip(variant.parameters, variant.positions, strict=True) if p.output]
         made = [
@@ -304,11 +299,12 @@ class Kernel(Definition):
 
     # -- what Elementwise and Rows say -------------------------------------------------------------------
 
-    host_source: Callable[..., str]  # (variant, letters): the C++ of a variant
+    # of (variant, letters); each brings its machine's code with it when it is first called
+    host_source: Callable[..., str]  # the C++ of a variant
     interpreter: Callable[
         ..., Any
-    ]  # (variant, letters): an object whose run(arrays, shape, hp) does the work
-    device_kernel: Callable[..., Any]  # (variant, letters): a function of (arrays by name, shape, scalars)
+    ]  # the variant on NumPy: an object with compiled.Native's `run`, `short` None
+    device_kernel: Callable[..., Any]  # a function of (arrays by name, shape, scalars)
 
     def full_shape(self, variant: Variant, arrays: Mapping[str, Any]) -> tuple[int, ...]:
         """The shape that the iterated arrays have together; ValueError naming the shapes that do not fit."""

@@ -161,10 +161,14 @@ def layout_known() -> bool:
 
 
 class Native:
-    """A built kernel. `run(args, packed, threads, checked)` gives 0, or an index into NOT_DONE."""
+    """A built kernel: `run` does what every machine does, with arrays that were looked at.
 
-    def __init__(self, library: ctypes.CDLL, where: Sequence[int], t: str) -> None:
-        self.where, self.t = where, np.dtype(t)
+    `short(args, packed, threads, checked)` takes a call's arguments as they are, and gives 0, or an index
+    into NOT_DONE.
+    """
+
+    def __init__(self, library: ctypes.CDLL, variant: Variant, t: str) -> None:
+        self.variant, self.t = variant, np.dtype(t)
         library.know.argtypes = [ctypes.c_void_p]
         library.know(id(np.ndarray))
         self._direct = library.run
@@ -177,18 +181,27 @@ class Native:
         ]
         self._numbers = library.run_numbers
         self._numbers.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
-        self.run: Callable[..., int] = self._run_direct if layout_known() else self._run_numbers
+        self.short: Callable[..., int] = self._direct_call if layout_known() else self._call_of_numbers
 
-    def _run_direct(self, args: tuple[Any, ...], packed: Any, threads: int, checked: int = 0) -> int:
+    def run(self, arrays: Sequence[np.ndarray], shape: tuple[int, ...], hp: np.ndarray | None) -> None:
+        """Run over the variant's arrays, which have been checked; outputs are written in place."""
+        kernel = self.variant.kernel
+        args: list[Any] = [None] * len(kernel.parameters)
+        for a, k in zip(arrays, self.variant.positions, strict=True):
+            args[k] = a
+        if why := self.short(tuple(args), hp, machines.get_num_threads(), 1):
+            raise RuntimeError(f"kernel {kernel.name!r} refused arrays that were checked: {NOT_DONE[why]}")
+
+    def _direct_call(self, args: tuple[Any, ...], packed: Any, threads: int, checked: int = 0) -> int:
         if type(packed) is bytes or packed is None:
             return self._direct(args, packed, None, threads, checked)
         if packed.dtype != self.t:
             return 1
         return self._direct(args, None, packed, threads, checked)
 
-    def _run_numbers(self, args: tuple[Any, ...], packed: Any, threads: int, checked: int = 0) -> int:
+    def _call_of_numbers(self, args: tuple[Any, ...], packed: Any, threads: int, checked: int = 0) -> int:
         numbers: list[int] = []
-        for k in self.where:
+        for k in self.variant.positions:
             a = args[k]
             if type(a) is not np.ndarray:
                 return 1
@@ -215,4 +228,4 @@ def native(variant: Variant, letters: Mapping[str, str], source: Callable[..., s
             raise RuntimeError(f"kernel {kernel.name!r} cannot be compiled: {error}") from None
         machines.note(f"kernel {kernel.name!r} runs on the NumPy machine: {error}")
         return None
-    return Native(library, variant.positions, letters["T"])
+    return Native(library, variant, letters["T"])

@@ -111,17 +111,13 @@ class Writer:
         return "".join(found)
 
 
-def reductions(p: Pass) -> list[Reduce]:
-    return [s for s in p.steps if isinstance(s, Reduce)]
-
-
 def rows_source(variant: Variant, letters: Mapping[str, str]) -> str:
     """The C++ of one rows kernel for one choice of types."""
     w = Writer(variant, letters, C_NAME)
     params = variant.parameters
     part = {"array": "MATRIX", "row": "ROW", "col": "COLUMN", "raw": "RAW"}
     sizes = [f"sizeof({C_NAME[concrete(p.type, letters)]})" for p in params]
-    picks = any(r.op != "sum" for p in w.stages.passes for r in reductions(p))
+    picks = any(r.op != "sum" for p in w.stages.passes for r in p.reductions)
     return f"""{(HERE / "preamble.h").read_text()}
 {(HERE / "rows.h").read_text()}
 namespace minigrad {{
@@ -182,7 +178,7 @@ def _line_load(w: Writer, q: Parameter, place: str) -> str:
 
 def _row_pass(w: Writer, k: int, p: Pass, kept: Sequence[str], at: Mapping[str, str]) -> str:
     last = k == len(w.stages.passes) - 1
-    found = reductions(p)
+    found = p.reductions
     lines = []
     for r in found:
         lines.append(f"alignas(64) {w.c(r.name)} _{r.name}lane[minigrad::LANES];")
@@ -266,7 +262,7 @@ def _column_values(w: Writer, steps: Sequence[Statement]) -> str:
 
 def _column_pass(w: Writer, k: int, p: Pass) -> str:
     last = k == len(w.stages.passes) - 1
-    found = reductions(p)
+    found = p.reductions
     at = {q.name: f"{q.name}_[i * n + j]" for q in w.matrices} | {q.name: f"{q.name}_[i]" for q in w.across}
     names = {name for s in (*p.steps, *p.again) for name in reads(s)}
     lines = [f"alignas(64) {w.c(r.name)} _{r.name}part[minigrad::WIDTH];" for r in found]

@@ -22,8 +22,6 @@ from typing import Any
 import numpy as np
 
 from kernels.call import Kernel
-from kernels.compiled import elementwise_source
-from kernels.interpreted import Interpreted
 from kernels.kernel import Variant, caller
 
 
@@ -32,8 +30,6 @@ class Elementwise(Kernel):
 
     kinds = ("raw",)
     builtins = ("i", "n")
-    host_source = staticmethod(elementwise_source)
-    interpreter = Interpreted
 
     def __init__(
         self,
@@ -67,6 +63,16 @@ class Elementwise(Kernel):
                     f"kernel {self.name!r}: output {p.name!r} must have the full shape {shape}: {shapes}"
                 )
         return shape
+
+    def host_source(self, variant: Variant, letters: Mapping[str, str]) -> str:
+        from kernels.compiled import elementwise_source
+
+        return elementwise_source(variant, letters)
+
+    def interpreter(self, variant: Variant, letters: Mapping[str, str]) -> Any:
+        from kernels.interpreted import Interpreted
+
+        return Interpreted(variant, letters)
 
     def device_kernel(self, variant: Variant, letters: Mapping[str, str]) -> Any:
         from kernels.cuda.elementwise import DeviceElementwise

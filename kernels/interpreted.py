@@ -15,6 +15,8 @@ BLOCK = 16384
 class Interpreted:
     """An elementwise variant as a Python function of blocks."""
 
+    short = None  # every call is looked at
+
     def __init__(self, variant: Variant, letters: Mapping[str, str]) -> None:
         scope = variant.scope(letters)
         levels = dict.fromkeys((*variant.kernel.scalars, "n"), UNIFORM)

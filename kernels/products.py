@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from kernels import machines
-from kernels.compiled import layout_known
 
 _found: dict[tuple, Callable[[tuple, int], int]] = {}  # (machine, type) -> the function of products.h
 
@@ -26,6 +25,7 @@ def _nowhere(arrays: tuple, threads: int) -> int:
 def _look(dtype: np.dtype) -> Callable[[tuple, int], int]:
     """The function of products.h for this type, if it can be had."""
     from kernels import host  # not at the top: it brings subprocess, tempfile, hashlib
+    from kernels.compiled import layout_known
 
     library = host.library("products", dtype)
     function: Any = _nowhere

@@ -24,9 +24,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kernels.call import Kernel
-from kernels.compiled_rows import reductions, rows_source
 from kernels.errors import KernelError
-from kernels.interpreted_rows import InterpretedRows
 from kernels.kernel import Variant, caller
 from kernels.signature import Parameter
 from kernels.stages import ELEMENT, LINE, UNIFORM, Planner, Stages
@@ -39,8 +37,6 @@ class Rows(Kernel):
     builtins = ("i", "j", "n", "rows")
     reduces = True
     contiguous = True
-    host_source = staticmethod(rows_source)
-    interpreter = InterpretedRows
 
     def __init__(
         self,
@@ -99,7 +95,7 @@ class Rows(Kernel):
         lines, length = math.prod(shape[:-1]), shape[-1]
         if self.axis == 0:
             lines, length = length, lines
-        picks = any(r.op != "sum" for p in self.stages(variant).passes for r in reductions(p))
+        picks = any(r.op != "sum" for p in self.stages(variant).passes for r in p.reductions)
         if length == 0 and lines > 0 and picks:
             raise ValueError(f"kernel {self.name!r}: there is no largest or smallest of nothing: {shapes}")
         return shape
@@ -121,6 +117,16 @@ class Rows(Kernel):
             if hasattr(type(a), "__minigrad_launch__"):
                 return a.__minigrad_launch__(self, passed, scalars, flags)
         return super()._launch(variant, letters, arrays, passed, scalars, flags)
+
+    def host_source(self, variant: Variant, letters: Mapping[str, str]) -> str:
+        from kernels.compiled_rows import rows_source
+
+        return rows_source(variant, letters)
+
+    def interpreter(self, variant: Variant, letters: Mapping[str, str]) -> Any:
+        from kernels.interpreted_rows import InterpretedRows
+
+        return InterpretedRows(variant, letters)
 
     def device_kernel(self, variant: Variant, letters: Mapping[str, str]) -> Any:
         from kernels.cuda.rows import DeviceRows

@@ -69,6 +69,10 @@ class Pass:
     needs: list[str] = field(default_factory=list)  # element-level names that earlier passes made
     again: list[Statement] = field(default_factory=list)  # what makes them, in order
 
+    @property
+    def reductions(self) -> list[Reduce]:
+        return [s for s in self.steps if isinstance(s, Reduce)]
+
 
 @dataclass
 class Stages:

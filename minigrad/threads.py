@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import kernels
-from kernels.cuda import blas
+from kernels import cuda
 
 
 def set_num_threads(threads: int) -> None:
@@ -32,9 +32,9 @@ def set_float32_matmul_precision(precision: str) -> None:
 
     Sums are float32 in any case. Without effect on the CPU. ValueError for another name.
     """
-    blas.set_precision(precision)
+    cuda.blas.set_precision(precision)
 
 
 def get_float32_matmul_precision() -> str:
     """How float32 matrices are multiplied on a GPU."""
-    return blas.precision
+    return cuda.blas.precision

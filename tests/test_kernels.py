@@ -521,7 +521,7 @@ def test_numbers_instead_of_objects_give_the_same(monkeypatch):
             for _ in range(2):
                 same_bits(kernel(a, b, scalars=scalars), 2 * a + b)
     (machine,) = kernel._machines.values()
-    assert machine.run == machine._run_numbers
+    assert machine.short == machine._call_of_numbers
 
 
 def test_the_number_of_threads_is_checked():

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.compiled_rows import START, Writer, join, reductions
+from kernels.compiled_rows import START, Writer, join
 from kernels.cuda.arrays import apart, device_scalars
 from kernels.cuda.preamble import letter_types, preamble
 from kernels.dtypes import C_NAME, concrete
@@ -104,7 +104,7 @@ def _line(w: Writer, loop: str, group: str, store: str) -> str:
 
 
 def _walk(w: Writer, p: Pass, last: bool, loop: str, group: str, at: Mapping[str, str]) -> str:
-    found = reductions(p)
+    found = p.reductions
     lines = [f"{w.c(r.name)} _{r.name}part = {_start(r.op, w.c(r.name))};" for r in found]
     lines += [loop + " {", w.element_loads(p, last, at), w.located(p.again)]
     lines += [w.steps(p, _into_part), w.element_stores(last, at), "}"]

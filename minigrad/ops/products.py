@@ -12,8 +12,7 @@ from math import prod
 
 import numpy as np
 
-from kernels import products
-from kernels.cuda import blas
+from kernels import cuda, products
 
 from ..autograd import op
 from ..backend import destination, xp_of
@@ -23,7 +22,7 @@ from .sums import is_half
 def product(a, b, out=None):
     """a @ b on arrays, into `out` if given."""
     if type(a) is not np.ndarray:
-        y = blas.matmul(a, b, out)
+        y = cuda.blas.matmul(a, b, out)
         if y is not None:
             return y
         xp = xp_of(a)  # without cuBLAS

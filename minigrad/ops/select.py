@@ -6,7 +6,7 @@ gradient that is not chosen is 0, even where the one passed on is inf or nan.
 
 from __future__ import annotations
 
-from kernels import elementary as texts
+import kernels
 
 from ..autograd import op
 from ..backend import xp_of
@@ -17,7 +17,7 @@ from .arithmetic import library, nothing, raw
 def masked(x, mask):
     """x where the mask is true, else 0"""
     if x.ndim and mask.ndim:
-        return texts.MASKED(x, mask.view("uint8"))
+        return kernels.elementary.MASKED(x, mask.view("uint8"))
     return library(x).where(mask, x, x.dtype.type(0))
 
 
@@ -54,7 +54,7 @@ relu.vjp(x=lambda g, y: relu_backward(g, y))
 @op
 def relu_backward(g, value):
     """0 where the value is <= 0, else g"""
-    return texts.RELU_BACKWARD(g, value)
+    return kernels.elementary.RELU_BACKWARD(g, value)
 
 
 relu_backward.vjp(g=lambda g, value: relu_backward(g, value))

@@ -7,7 +7,7 @@ stay with NumPy, whose pairwise addition loses fewer digits. float16 and bfloat1
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import prod as size_of
 
 import numpy as np
@@ -16,9 +16,9 @@ from ..autograd import op
 from ..backend import destination, xp_of
 from .arithmetic import div
 
+BLAS_TYPES = (np.dtype("float32"), np.dtype("float64"))
 TALL = 65536  # rows that BLAS adds up: one after the other, as NumPy does
 WIDE = 4096  # elements of a row that BLAS adds up
-_ONES = {np.dtype(t): np.ones(TALL, t) for t in ("float32", "float64")}
 SMALL = 16384  # elements up to which an expansion is written out: NumPy is slow at reading a stretched axis
 
 
@@ -27,16 +27,22 @@ def is_half(x):
     return x.dtype.itemsize == 2 and x.dtype.kind not in "iu"
 
 
+@cache
+def _ones(dtype):
+    """What BLAS multiplies with."""
+    return np.ones(TALL, dtype)
+
+
 @lru_cache(4096)
 def _plan(shape, axes, dtype):
     """How BLAS sums a contiguous array over axes; None where it does not.
 
     (a vector of ones, the array's form for it, whether the ones come first, how many such sums NumPy adds up)
     """
-    ones, n, k = _ONES.get(dtype), len(shape), len(axes)
-    if ones is None or not axes or 0 in shape:
+    n, k = len(shape), len(axes)
+    if dtype not in BLAS_TYPES or not axes or 0 in shape:
         return None
-    count = size_of([shape[a] for a in axes])
+    ones, count = _ones(dtype), size_of([shape[a] for a in axes])
     if axes == tuple(range(n - k, n)):
         width = 1
         for a in reversed(axes):
@@ -121,7 +127,7 @@ spread.vjp(x=lambda g, axes, aux: sum(g, axes, len(aux) == g.array.ndim))
 
 def stretched(x, shape):
     """x broadcast to shape: a read-only view."""
-    if type(x) is not np.ndarray or x.dtype not in _ONES or not (x.flags.c_contiguous and x.size):
+    if type(x) is not np.ndarray or x.dtype not in BLAS_TYPES or not (x.flags.c_contiguous and x.size):
         return xp_of(x).broadcast_to(x, shape)
     steps = tuple([0 if n == 1 else s for n, s in zip(x.shape, x.strides)])  # as broadcast_to, but faster
     y = np.ndarray(shape, x.dtype, x, 0, (0,) * (len(shape) - x.ndim) + steps)
