@@ -33,6 +33,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import cache
+from types import CodeType
 from typing import Any
 
 from .anomaly import adopt
@@ -115,6 +117,12 @@ def operator_of(operation: Callable, name: str, general: Callable) -> Callable:
     return call
 
 
+@cache
+def read(text: str, mode: str) -> CodeType:
+    """A text that many operations share, read once: what differs stands in the scope it is run in."""
+    return compile(text, "<string>", mode)
+
+
 def first_call(op: Any, scope: dict, general: str | None = None) -> Callable:
     """A function that becomes `call_of(...)` when it is first called: by then all vjps are known."""
 
@@ -124,7 +132,7 @@ def first_call(op: Any, scope: dict, general: str | None = None) -> Callable:
         return call(*args)
 
     scope["become"] = become
-    exec("def call(*args): return become(*args)", scope)
+    exec(read("def call(*args): return become(*args)", "exec"), scope)
     call = scope["call"]
     return call
 
@@ -139,7 +147,7 @@ def pullback_of(op: Any, function: Callable, skip: int) -> Callable:
     names, _ = parameters_of(function)
     taken = "".join(f", saved[{op.kept.index(name)}]" for name in names[skip:])
     given = ", ".join(names[:skip])
-    return eval(f"lambda {given}, saved: vjp({given}{taken})", {"vjp": function})
+    return eval(read(f"lambda {given}, saved: vjp({given}{taken})", "eval"), {"vjp": function})
 
 
 def _versions(op: Any, place: Callable[[int, str], str], sure: Sequence[str] = ()) -> str:
