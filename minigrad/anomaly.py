@@ -23,14 +23,16 @@ Every look reads the device. The mode holds for all threads, as in PyTorch, and 
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .backend import Array, xp_of
+
+if TYPE_CHECKING:
+    import traceback
 
 watched: dict[Any, list[dict]] = {}  # operation -> the scopes of its functions: those called at least once
 put_back: list[Callable[[], None]] = []  # how to switch off what is on
@@ -50,6 +52,8 @@ class _Clock:
         self.clock = clock
 
     def __next__(self) -> Birth:
+        import traceback  # only where the mode is on: the engine, and so every program, imports this file
+
         birth = Birth(next(self.clock))
         frames = traceback.walk_stack(sys._getframe(1))
         birth.lines = traceback.StackSummary.extract(frames, lookup_lines=False)
@@ -252,5 +256,7 @@ def _forward_call() -> str:
     lines = getattr(getattr(node, "born", None), "lines", None)
     if lines is None:
         return "No forward pass information: anomaly mode was off when the operation was called."
+    import traceback
+
     told = traceback.format_list([line for line in lines if line.filename != "<string>"])
     return f"The forward call of {node.op.name} (most recent call last):\n{''.join(told)}"
