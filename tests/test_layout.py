@@ -22,7 +22,10 @@ CORE_LINES = 650  # tensor.py + autograd.py: the core reads alone
 
 # the layers above the core; what stands in none of them is core (tensor, autograd, ops, dtypes, ...)
 LAYERS = dict.fromkeys(("nn", "arena"), 2) | dict.fromkeys(
-    ("optim", "data", "amp", "cuda", "graph", "checkpoint", "serialization", "parallel", "training", "utils"),
+    (
+        *("optim", "data", "amp", "backends", "cuda", "graph", "checkpoint", "serialization", "parallel"),
+        *("training", "utils"),
+    ),
     3,
 )
 DYNAMIC = ("import_module", "__import__")
@@ -245,6 +248,12 @@ print(*sorted(sys.modules))
 EVENTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork")
 HEAVY = {"cupy", "torch", "scipy", "matplotlib", "ml_dtypes", "safetensors", "tqdm", "_pytest"}
 IMPORT_SECONDS, IMPORT_MB = 0.2, 60
+OF_MINIGRAD = """
+    _guard anomaly autograd backend grad_mode hooks linalg ops public random separate size slot tensor threads
+    unrolled
+"""
+FROM_KERNELS = "kernels kernels.cuda kernels.cuda.graph kernels.machines kernels.products"
+FROM_PYTHON = "__future__ _heapq gc heapq importlib._abc importlib.util threading"
 NUMPY_SECONDS = 0.14  # what a bare `import numpy` takes at most where the limit above was set (0.10 to 0.14)
 
 
@@ -287,3 +296,13 @@ def test_import_is_light(tmp_path):
     assert megabytes < IMPORT_MB
     assert started == []
     assert sorted(HEAVY & {name.split(".")[0] for name in loaded}) == []
+
+
+def test_import_brings_the_core_alone(tmp_path):
+    """No layer, no reader of kernel texts, little beyond what NumPy brings: seen without a clock."""
+    loaded = fresh_import("minigrad", tmp_path)[3] - fresh_import("numpy", tmp_path)[3]
+    ours = {name for name in loaded if name.split(".")[0] == "minigrad"}
+    assert sorted({name.split(".")[1] for name in ours if "." in name}) == OF_MINIGRAD.split()
+    assert sorted(name for name in loaded if name.split(".")[0] == "kernels") == FROM_KERNELS.split()
+    foreign = {name for name in loaded - ours if name.split(".")[0] != "kernels"}
+    assert sorted(foreign - set(FROM_PYTHON.split())) == []
