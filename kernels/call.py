@@ -4,10 +4,11 @@ A call finds its compiled loop by (machine, flags, dtypes) in one dictionary; th
 on the way. Everything that can be wrong with a call is looked at only when there is no entry or the loop
 refuses the arrays, so a good call does not pay for the error messages of a bad one.
 
-    K(*inputs, *outputs, scalars=None, flags=())
+    K(*inputs, *outputs, scalars=None, flags=(), unless=None)
 
 Outputs left out, or None, are allocated. All arrays are NumPy's, or all are on one device: the arrays decide
-where the kernel runs.
+where the kernel runs. `unless` is an array of one float32 there: where it is not 0, the call writes nothing.
+No text knows of it: the machines do, and on a device nobody on the host has to look at it.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ class Kernel(Definition):
         self._short: dict[tuple[Any, ...], Run] = {}
         self._machines: dict[tuple[Any, ...], Any] = {}
 
-    def __call__(self, *args: Any, scalars: Any = None, flags: Any = ()) -> Any:
+    def __call__(self, *args: Any, scalars: Any = None, flags: Any = (), unless: Any = None) -> Any:
         """Run on the arrays: inputs, then outputs; outputs left out (or None) are allocated. Returns them."""
-        if type(args[0] if args else None) is np.ndarray:
+        if unless is None and type(args[0] if args else None) is np.ndarray:
             try:
                 run = self._short.get((machines.current, flags, *[a.dtype for a in args]))
             except AttributeError:  # a None among the arguments
@@ -53,7 +54,7 @@ class Kernel(Definition):
                 result = run(args, self.host_scalars(scalars))
                 if result is not NotImplemented:
                     return result
-        return self._careful(args, scalars, flags)
+        return self._careful(args, scalars, flags, unless)
 
     def host_scalars(self, scalars: Any) -> Any:
         """The scalars in declared order as packed doubles; an array of them passes through as it is."""
@@ -86,7 +87,7 @@ class Kernel(Definition):
 
     # -- the careful way ---------------------------------------------------------------------------------
 
-    def _careful(self, passed: tuple[Any, ...], scalars: Any, flags: Any) -> Any:
+    def _careful(self, passed: tuple[Any, ...], scalars: Any, flags: Any, unless: Any) -> Any:
         """The same call with everything looked at: finds the device, the types and what is wrong."""
         variant = self.variant(flags)
         say = ", ".join(f"{p.type} {p.name}" for p in self.parameters)
@@ -102,13 +103,21 @@ class Kernel(Definition):
             if arrays[p.name] is None and p.name in variant.loaded:
                 raise TypeError(f"kernel {self.name!r} reads {p.name!r} before it writes it: pass the array")
         given = {name: a for name, a in arrays.items() if a is not None}
-        on_device = self._on_device(given)
+        on_device = self._on_device(given if unless is None else given | {"unless": unless})
         letters = bind(self.name, variant.parameters, given)
+        outputs = tuple([arrays[p.name] for p in variant.outputs])
         if on_device:
             recorder = graph.current()
             if recorder is not None and scalars is not None and variant.scalars:
                 scalars = recorder.scalars(self, scalars, letters["T"])
-            return self._launch(variant, letters, arrays, passed, scalars, flags)
+            if recorder is not None and unless is None and not any(a is None for a in outputs):
+                unless = recorder.unless
+        if unless is not None:
+            self._check_unless(outputs, unless)
+        if on_device:
+            return self._launch(variant, letters, arrays, passed, scalars, flags, unless)
+        if unless is not None and unless.reshape(-1)[0] != 0:
+            return outputs[0] if len(outputs) == 1 else outputs
         hp = self._checked_scalars(variant, scalars, letters["T"])
         host = machines.machine()
         result = self._execute(host, variant, letters, arrays, hp)
@@ -134,6 +143,17 @@ class Kernel(Definition):
                 f"{type(device[d]).__module__.split('.')[0]} array on the device; move one of them"
             )
         return bool(device)
+
+    def _check_unless(self, outputs: tuple[Any, ...], unless: Any) -> None:
+        """A call that may write nothing is given what it would write, and one number to tell."""
+        if unless.dtype != np.float32 or unless.size != 1:
+            raise TypeError(
+                f"kernel {self.name!r}: unless is {unless.dtype} of shape {unless.shape}; it is one float32"
+            )
+        if any(a is None for a in outputs):
+            raise TypeError(
+                f"kernel {self.name!r}: with unless= it may write nothing, so pass all of its outputs"
+            )
 
     def _checked_scalars(self, variant: Variant, scalars: Any, t: str) -> np.ndarray | None:
         """The scalars as an array of T on the host; None where the text uses none and none were given."""
@@ -286,15 +306,16 @@ class Kernel(Definition):
         passed: tuple[Any, ...],
         scalars: Any,
         flags: Any,
+        unless: Any,
     ) -> Any:
         """Run on device arrays: CuPy's, or any that answer to its interface."""
         import cupy
 
         shape, whole, result = self._complete(variant, letters, arrays, cupy.empty)
-        key = ("cuda", variant.flags, *sorted(letters.items()))
+        key = ("cuda", unless is not None, variant.flags, *sorted(letters.items()))
         if key not in self._machines:
-            self._machines[key] = self.device_kernel(variant, letters)
-        self._machines[key](whole, shape, scalars)
+            self._machines[key] = self.device_kernel(variant, letters, unless is not None)
+        self._machines[key](whole, shape, scalars, unless)
         return result
 
     # -- what Elementwise and Rows say -------------------------------------------------------------------

@@ -74,7 +74,7 @@ class Elementwise(Kernel):
 
         return Interpreted(variant, letters)
 
-    def device_kernel(self, variant: Variant, letters: Mapping[str, str]) -> Any:
+    def device_kernel(self, variant: Variant, letters: Mapping[str, str], guarded: bool) -> Any:
         from kernels.cuda.elementwise import DeviceElementwise
 
-        return DeviceElementwise(variant, letters)
+        return DeviceElementwise(variant, letters, guarded)

@@ -111,12 +111,13 @@ class Rows(Kernel):
         passed: tuple[Any, ...],
         scalars: Any,
         flags: Any,
+        unless: Any,
     ) -> Any:
         # An array may launch for itself, as CuPy's elementwise kernels allow; the fake device does.
         for a in passed:
             if hasattr(type(a), "__minigrad_launch__"):
-                return a.__minigrad_launch__(self, passed, scalars, flags)
-        return super()._launch(variant, letters, arrays, passed, scalars, flags)
+                return a.__minigrad_launch__(self, passed, scalars, flags, unless)
+        return super()._launch(variant, letters, arrays, passed, scalars, flags, unless)
 
     def host_source(self, variant: Variant, letters: Mapping[str, str]) -> str:
         from kernels.compiled_rows import rows_source
@@ -128,7 +129,7 @@ class Rows(Kernel):
 
         return InterpretedRows(variant, letters)
 
-    def device_kernel(self, variant: Variant, letters: Mapping[str, str]) -> Any:
+    def device_kernel(self, variant: Variant, letters: Mapping[str, str], guarded: bool) -> Any:
         from kernels.cuda.rows import DeviceRows
 
-        return DeviceRows(variant, letters)
+        return DeviceRows(variant, letters, guarded)

@@ -54,11 +54,11 @@ def ptx(source, arch=80):
     return compiled(source, f"--gpu-architecture=compute_{arch}")[0]
 
 
-def source(kernel, storage, flags=()):
+def source(kernel, storage, flags=(), guarded=False):
     from kernels.cuda.source import cuda_source
 
     free = dict.fromkeys(kernel.letters - {"S", "T"}, "int64")
-    return cuda_source(kernel, free | dict(S=storage), flags)
+    return cuda_source(kernel, free | dict(S=storage), flags, guarded)
 
 
 def every_kernel(all_flags=False):
@@ -184,6 +184,16 @@ def test_compiler_messages_point_to_the_line_of_the_rule_book():
     assert "p = x - lr * d;" in Path(descent.__file__).read_text().split("\n")[line - 1]
 
 
+@pytest.mark.parametrize("name", sorted(rules.__all__))
+def test_every_rule_compiles_with_a_guard_round_its_text(name):
+    """A call with `unless`: what a step does where GradScaler may leave it out."""
+    kernel = getattr(rules, name)
+    text = source(kernel, "float32", kernel.flags, guarded=True)
+    assert len(re.findall(r"_unless(\[0\])? == 0\.0f", text)) == 1
+    plain = source(kernel, "float32", kernel.flags)
+    assert memory(ptx(text))[1] == memory(ptx(plain))[1] and "_unless" not in plain
+
+
 # -- the device text, executed -----------------------------------------------------------------------------
 
 RUN = """
@@ -193,7 +203,7 @@ extern "C" void run(void** p, unsigned blocks, unsigned x, unsigned y, long long
 """
 
 
-def on_cpu(kernel, arrays, scalars, folder, flags=()):
+def on_cpu(kernel, arrays, scalars, folder, flags=(), unless=None):
     """Runs the CUDA source of a rows kernel on the CPU; arrays by name, outputs written in place."""
     from kernels.cuda.rows import grid, kernel_name, rows_kernel
 
@@ -202,7 +212,7 @@ def on_cpu(kernel, arrays, scalars, folder, flags=()):
     letters = {"S": storage, "T": compute_type(storage)}
     letters |= {p.type: arrays[p.name].dtype.name for p in variant.parameters if p.type == "I"}
     here = Path(__file__).parent
-    text = rows_kernel(variant, letters)
+    text = rows_kernel(variant, letters, unless is not None)
     heads = re.search(r"__global__ void \w+\((.*?)\) \{", text, re.S).group(1).split(", ")
     types = [h.rsplit(" ", 1)[0] for h in heads[:-2]]
     arguments = ", ".join(f"({_qualified(t)})p[{k}]" for k, t in enumerate(types))
@@ -211,7 +221,7 @@ def on_cpu(kernel, arrays, scalars, folder, flags=()):
             (here / "cuda_on_cpu.h").read_text(),
             (Path(kernels.__file__).parent / "preamble.h").read_text(),
             text,
-            RUN.format(name=kernel_name(variant, letters), arguments=arguments),
+            RUN.format(name=kernel_name(variant, letters, unless is not None), arguments=arguments),
         ]
     )
     (folder / "kernel.cpp").write_text(code)
@@ -234,6 +244,8 @@ def on_cpu(kernel, arrays, scalars, folder, flags=()):
     ordered = [arrays[p.name] for p in variant.parameters]
     if variant.scalars:
         ordered.append(np.array(scalars, letters["T"]))
+    if unless is not None:
+        ordered.append(unless)
     pointers = (ctypes.c_void_p * len(ordered))(*(a.ctypes.data for a in ordered))
     shape = next(arrays[p.name].shape for p in variant.parameters if p.kind == "array")
     (blocks, _), (x, y) = grid(kernel.axis, shape[0], shape[1])
@@ -279,6 +291,18 @@ def test_the_device_text_of_a_rows_kernel_gives_the_hosts_numbers(kernel, shape,
         np.testing.assert_allclose(
             arrays[p.name].astype(float), e.astype(float), rtol=tolerance, atol=tolerance * 10
         )
+
+
+@needs_compiler
+@pytest.mark.parametrize("kernel", [layers.SOFTMAX, layers.BIAS_GRAD], ids=lambda k: k.name)
+@pytest.mark.parametrize(("flag", "written"), [(0.0, True), (1.0, False), (np.nan, False)])
+def test_a_guarded_rows_kernel_writes_only_where_the_number_is_0(kernel, flag, written, tmp_path):
+    x = np.random.default_rng(0).normal(size=(5, 70)).astype("float32")
+    (made,) = kernel.variant().outputs
+    out = np.full(x.shape if made.kind == "array" else x.shape[1:], 7, "float32")
+    arrays = {kernel.inputs[0].name: x, made.name: out}
+    on_cpu(kernel, arrays, None, tmp_path, unless=np.array([flag], "float32"))
+    assert (out == 7).all() != written
 
 
 def test_all_kernels_are_of_a_known_kind():

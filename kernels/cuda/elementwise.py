@@ -18,14 +18,19 @@ from kernels.dtypes import concrete
 from kernels.kernel import Variant
 from kernels.signature import Parameter
 
+GUARD = "_unless"  # no name of a text begins so
+
 
 def _cupy_name(p: Parameter) -> str:
     """Raw parameters keep their names, the text indexes them; the others lend theirs to a local."""
     return p.name if p.kind == "raw" else f"_{p.name}"
 
 
-def elementwise_kernel(variant: Variant, letters: Mapping[str, str]) -> Any:
-    """The cupy.ElementwiseKernel of one variant for one choice of types. Constructing it needs no GPU."""
+def elementwise_kernel(variant: Variant, letters: Mapping[str, str], guarded: bool = False) -> Any:
+    """The cupy.ElementwiseKernel of one variant for one choice of types. Constructing it needs no GPU.
+
+    guarded: it takes one more number, and leaves everything as it is where that is not 0.
+    """
     import cupy
 
     declared: dict[bool, list[str]] = {False: [], True: []}
@@ -45,9 +50,11 @@ def elementwise_kernel(variant: Variant, letters: Mapping[str, str]) -> Any:
     if variant.scalars:
         declared[False].append(f"raw {letters['T']} hp")
     operation = "\n".join([*before, "{", located(variant) + "}", *after])
-    name = "_".join(
-        ["mg", variant.kernel.name, *sorted(variant.flags), *(letters[k] for k in sorted(letters))]
-    )
+    if guarded:
+        declared[False].append(f"raw float32 {GUARD}")
+        operation = f"if ({GUARD}[0] == 0.0f) {{\n{operation}\n}}"
+    types = [letters[k] for k in sorted(letters)] + ["unless"] * guarded
+    name = "_".join(["mg", variant.kernel.name, *sorted(variant.flags), *types])
     return cupy.ElementwiseKernel(
         ", ".join(declared[False]),
         ", ".join(declared[True]),
@@ -62,13 +69,15 @@ def elementwise_kernel(variant: Variant, letters: Mapping[str, str]) -> Any:
 class DeviceElementwise:
     """One variant on the GPU, for one choice of types; called with all arrays by name."""
 
-    def __init__(self, variant: Variant, letters: Mapping[str, str]) -> None:
+    def __init__(self, variant: Variant, letters: Mapping[str, str], guarded: bool) -> None:
         self.variant, self.t = variant, letters["T"]
-        self.kernel = elementwise_kernel(variant, letters)
+        self.kernel = elementwise_kernel(variant, letters, guarded)
 
-    def __call__(self, arrays: Mapping[str, Any], shape: tuple[int, ...], scalars: Any) -> None:
+    def __call__(self, arrays: Mapping[str, Any], shape: tuple[int, ...], scalars: Any, unless: Any) -> None:
         outputs = [(p, arrays[p.name]) for p in self.variant.outputs]
         args = [apart(p, arrays[p.name], outputs) for p in self.variant.parameters if not p.output]
         if self.variant.scalars:
             args.append(device_scalars(self.variant.kernel, scalars, self.t))
+        if unless is not None:
+            args.append(unless)
         self.kernel(*args, *(a for _, a in outputs))

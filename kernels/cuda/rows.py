@@ -46,37 +46,40 @@ template <class Op, class A> __device__ A fold(A part, int place, int width, int
 """
 
 
-def kernel_name(variant: Variant, letters: Mapping[str, str]) -> str:
-    return "_".join(
-        ["mg", variant.kernel.name, *sorted(variant.flags), *(letters[k] for k in sorted(letters))]
-    )
+def kernel_name(variant: Variant, letters: Mapping[str, str], guarded: bool = False) -> str:
+    types = [letters[k] for k in sorted(letters)] + ["unless"] * guarded
+    return "_".join(["mg", variant.kernel.name, *sorted(variant.flags), *types])
 
 
-def rows_kernel(variant: Variant, letters: Mapping[str, str]) -> str:
-    """The kernel itself; the preamble comes before it (or tests/cuda_on_cpu.h, to run it on a CPU)."""
+def rows_kernel(variant: Variant, letters: Mapping[str, str], guarded: bool = False) -> str:
+    """The kernel itself; the preamble comes before it (or tests/cuda_on_cpu.h, to run it on a CPU).
+
+    guarded: it takes one more number, and leaves everything as it is where that is not 0.
+    """
     w = Writer(variant, letters, C_NAME)
     params = []
     for p in variant.parameters:
         const, c = "" if p.output else "const ", C_NAME[concrete(p.type, letters)]
         params.append(f"{const}{c}* {p.name}_{'raw' * (p.kind == 'raw')}")
-    name = kernel_name(variant, letters)
-    hp = ["const T* hp"] if variant.scalars else []
+    name = kernel_name(variant, letters, guarded)
+    hp = ["const T* hp"] * bool(variant.scalars) + ["const float* _unless"] * guarded
+    leave = "if (!(*_unless == 0.0f)) return;\n" * guarded
     body = _block_of_a_row(w) if w.axis == -1 else _block_of_columns(w)
     raws = " ".join(f"const auto* {p.name} = {p.name}_raw;" for p in variant.parameters if p.kind == "raw")
     return f"""namespace minigrad {{
 {_FOLDS}
 {letter_types(letters, C_NAME)}
 extern "C" __global__ void {name}({", ".join([*params, *hp])}, int64 n, int64 rows) {{
-{raws} {w.scalars()}
+{leave}{raws} {w.scalars()}
 {body}
 }}
 }}
 """
 
 
-def rows_source(variant: Variant, letters: Mapping[str, str]) -> str:
+def rows_source(variant: Variant, letters: Mapping[str, str], guarded: bool = False) -> str:
     """What NVRTC compiles."""
-    return preamble() + rows_kernel(variant, letters)
+    return preamble() + rows_kernel(variant, letters, guarded)
 
 
 def _line(w: Writer, loop: str, group: str, store: str) -> str:
@@ -152,16 +155,16 @@ def grid(axis: int, rows: int, n: int) -> tuple[tuple[int, int], tuple[int, int]
 class DeviceRows:
     """One variant on the GPU, for one choice of types; called with all arrays by name."""
 
-    def __init__(self, variant: Variant, letters: Mapping[str, str]) -> None:
+    def __init__(self, variant: Variant, letters: Mapping[str, str], guarded: bool) -> None:
         import cupy
 
         self.variant, self.t = variant, letters["T"]
         kernel: Any = variant.kernel
         self.axis = kernel.axis
-        name, source = kernel_name(variant, letters), rows_source(variant, letters)
+        name, source = kernel_name(variant, letters, guarded), rows_source(variant, letters, guarded)
         self.kernel = cupy.RawKernel(source, name, options=("--std=c++17",))
 
-    def __call__(self, arrays: Mapping[str, Any], shape: tuple[int, ...], scalars: Any) -> None:
+    def __call__(self, arrays: Mapping[str, Any], shape: tuple[int, ...], scalars: Any, unless: Any) -> None:
         n = shape[-1]
         rows = int(np.prod(shape[:-1], dtype=np.int64))
         if (rows if self.axis == -1 else n) == 0:
@@ -169,6 +172,8 @@ class DeviceRows:
         ready, back = self._untangle(arrays)
         if self.variant.scalars:
             ready.append(device_scalars(self.variant.kernel, scalars, self.t))
+        if unless is not None:
+            ready.append(unless)
         blocks, threads = grid(self.axis, rows, n)
         self.kernel(blocks, threads, (*ready, np.int64(n), np.int64(rows)))
         for to, made in back:

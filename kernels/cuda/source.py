@@ -16,24 +16,29 @@ from kernels.kernel import Variant
 from kernels.rows import Rows
 
 
-def cuda_source(kernel: Kernel, dtypes: Mapping[str, str], flags: Iterable[str] = ()) -> str:
-    """The whole source for concrete types of the letters; T follows from S where it is not given."""
+def cuda_source(
+    kernel: Kernel, dtypes: Mapping[str, str], flags: Iterable[str] = (), guarded: bool = False
+) -> str:
+    """The whole source for concrete types of the letters; T follows from S where it is not given.
+
+    guarded: of a call with `unless`.
+    """
     letters = {"T": compute_type(dtypes.get("S", "float32"))} | dict(dtypes)
     variant = kernel.variant(flags)
     if isinstance(kernel, Rows):
-        return rows_source(variant, letters)
-    return _elementwise_source(variant, letters)
+        return rows_source(variant, letters, guarded)
+    return _elementwise_source(variant, letters, guarded)
 
 
 _NDARRAY, _INDEXER = 1, 2  # CuPy's kinds of kernel arguments
 
 
-def _elementwise_source(variant: Variant, letters: Mapping[str, str]) -> str:
+def _elementwise_source(variant: Variant, letters: Mapping[str, str], guarded: bool) -> str:
     """CuPy's own generator, told that all arrays are of one shape without gaps and smaller than 2^31."""
     from cupy import ndarray
     from cupy._core import _carray, _kernel, core
 
-    made: Any = elementwise_kernel(variant, letters)
+    made: Any = elementwise_kernel(variant, letters, guarded)
     types = [tuple(p.dtype for p in params) for params in (made.in_params, made.out_params)]
     _, _, type_map = _kernel._decide_params_type(made.in_params, made.out_params, *types)
     arrays = [_kernel._ArgInfo(_NDARRAY, ndarray, t, 1, True, True) for t in (*types[0], *types[1])]

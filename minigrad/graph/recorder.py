@@ -63,6 +63,7 @@ class Recorder:
         self.updates: Counter[Any] = Counter()  # arena -> how often the step bumps its version
         self.steps: Counter[Optimizer] = Counter()
         self.launch: Launch | None = None
+        self.unless: Any = None  # where that is not 0, launches that are given their outputs write nothing
         self.columns = self.draws = self.addresses = 0
         self.kind: str | None = None  # the type of the scalars
         self.keys: list[tuple] = []  # of the batches whose addresses the table is to hold

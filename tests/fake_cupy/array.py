@@ -184,9 +184,11 @@ class ndarray(HostDoors):
     # minigrad's doors: kernels and libraries that a real device array would hand to CUDA
 
     @staticmethod
-    def __minigrad_launch__(kernel: Any, args: Any, scalars: Any = None, flags: Any = ()) -> Any:
+    def __minigrad_launch__(
+        kernel: Any, args: Any, scalars: Any = None, flags: Any = (), unless: Any = None
+    ) -> Any:
         """Run an Elementwise or Rows kernel: one launch by its name, executed by its host machine."""
-        return launch_kernel(kernel, args, scalars, flags)
+        return launch_kernel(kernel, args, scalars, flags, unless)
 
     @staticmethod
     def __minigrad_cublas__() -> Any:
@@ -207,8 +209,8 @@ class ndarray(HostDoors):
     def __cupy_override_elementwise_kernel__(self, kernel: Any, *args: Any, **kwargs: Any) -> Any:
         """CuPy's ElementwiseKernel asks its arguments for this before it touches a device."""
         found, flags = registered(kernel)
-        arrays, scalars = arguments(kernel, found, args)
-        return launch_kernel(found, arrays, scalars, flags)
+        arrays, scalars, unless = arguments(kernel, found, args)
+        return launch_kernel(found, arrays, scalars, flags, unless)
 
 
 def garbage_array(shape: Any, dtype: Any = float, order: Any = "C") -> np.ndarray:
@@ -300,17 +302,18 @@ def launch(
     return out if in_place else wrap(result)
 
 
-def launch_kernel(kernel: Any, args: Any, scalars: Any, flags: Any) -> Any:
+def launch_kernel(kernel: Any, args: Any, scalars: Any, flags: Any, unless: Any = None) -> Any:
     """Run a kernel's host machine on the wrapped arrays; outputs that were given come back as they are."""
     pattern: list[int | None] = []
 
-    def run(*hosts: Any, scalars: Any) -> tuple:
-        results = kernel(*hosts, scalars=scalars, flags=flags)
+    def run(*hosts: Any, **named: Any) -> tuple:
+        results = kernel(*hosts, flags=flags, **named)
         results = results if isinstance(results, tuple) else (results,)
         pattern[:] = [next((i for i, h in enumerate(hosts) if r is h), None) for r in results]
         return tuple(r for r, given in zip(results, pattern, strict=True) if given is None)
 
-    fresh = iter(launch(kernel.name, run, args, {"scalars": scalars}, key=tuple(flags)))
+    named = {"scalars": scalars} if unless is None else {"scalars": scalars, "unless": unless}
+    fresh = iter(launch(kernel.name, run, args, named, key=(*flags, *sorted(named))))
     outputs = tuple(next(fresh) if given is None else args[given] for given in pattern)
     return outputs[0] if len(outputs) == 1 else outputs
 

@@ -78,9 +78,9 @@ def _squeezed(text: str) -> str:
     return " ".join(text.split())
 
 
-def arguments(kernel: Any, found: Any, args: Any) -> tuple[tuple, Any]:
-    """The arguments of a CuPy kernel as minigrad's kernel takes them: arrays in its order, scalars."""
+def arguments(kernel: Any, found: Any, args: Any) -> tuple[tuple, Any, Any]:
+    """The arguments of a CuPy kernel as minigrad's takes them: arrays in its order, scalars, the guard."""
     given = {p.name: a for p, a in zip((*kernel.in_params, *kernel.out_params), args, strict=True)}
     unused = (0.0,) * len(found.scalars) or None  # a text without scalars under these flags has no hp
     arrays = tuple(given.get(f"_{p.name}", given.get(p.name)) for p in found.parameters)
-    return arrays, given.get("hp", unused)
+    return arrays, given.get("hp", unused), given.get("_unless")
