@@ -4,7 +4,7 @@ Three products make up all of convolution: the output from image and weight, the
 the weight and the gradient of the output, and that of the weight from image and gradient. With a compiler
 each is one pass over the images, which also adds the bias and takes max(., 0), or undoes it. None says that
 there is no such pass, for this type or on this computer: then columns and matrix products serve, see
-minigrad/ops/conv.py.
+minigrad/ops/conv.py. On a GPU cuDNN can make the three products (`by_cudnn`), where it is switched on.
 
 Measured against im2col with OpenBLAS: benchmarks/results/convolution.md.
 """
@@ -81,3 +81,19 @@ def backward(
     shape = _shape(g.shape[0], groups, like.shape[1], g.shape[1], win)
     _run(library.backward, *map(_address, (*contiguous, gx, gw, gb, shape)))
     return True
+
+
+class Cudnn:
+    """What minigrad.backends.cudnn sets: whether cuDNN convolves on a GPU, and may do so in TF32."""
+
+    enabled = False
+    allow_tf32 = True
+
+
+def by_cudnn(direction: str, x: Any, w: Any, y: Any, win: Windows, groups: int) -> Any:
+    """One of x, w and y of the other two, as kernels/cuda/dnn.py has it; None where columns are to do it."""
+    if not Cudnn.enabled or type(x if w is None else w) is np.ndarray:
+        return None
+    from kernels.cuda import dnn
+
+    return dnn.product(direction, x, w, y, win, groups, Cudnn.allow_tf32)

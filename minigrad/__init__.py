@@ -50,7 +50,7 @@ half, float, double, int, long, short = float16, float32, float64, int32, int64,
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from . import amp, cuda, data, graph, nn, optim, training, utils
+    from . import amp, backends, cuda, data, graph, nn, optim, training, utils
     from .amp import autocast, get_autocast_dtype, is_autocast_cache_enabled, is_autocast_enabled
     from .check import gradcheck, gradgradcheck
     from .derivatives import hessian, hvp, jacobian, jvp, vhp, vjp
@@ -67,7 +67,7 @@ _LATER |= dict.fromkeys(("hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"), "de
 
 def __getattr__(name: str) -> Any:
     """What not every program needs is loaded when it is first used: `import minigrad` alone stays quick."""
-    if name in ("amp", "cuda", "data", "graph", "nn", "optim", "training", "utils"):
+    if name in ("amp", "backends", "cuda", "data", "graph", "nn", "optim", "training", "utils"):
         return import_module(f"minigrad.{name}")
     if name in _LATER:
         return getattr(import_module(f"minigrad.{_LATER[name]}"), name)

@@ -40,6 +40,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from kernels.convolution import Cudnn
 from kernels.cuda import blas, graph
 
 from ..backend import on_device
@@ -140,7 +141,8 @@ class Captured:
         types = None if casting is None else tuple(sorted((k, str(v)) for k, v in casting.types.items()))
         grads = tuple([state_of(leaf) for leaf in self.leaves])
         modes = tuple([m.training for m in self.modules])
-        return call.form, grads, modes, mode.enabled, types, blas.precision
+        switches = blas.precision, Cudnn.enabled, Cudnn.allow_tf32
+        return call.form, grads, modes, mode.enabled, types, switches
 
     def _entry(self, key: Any, call: Call) -> Graph:
         """A new entry; the one before it where that only did not know yet what the step touches."""

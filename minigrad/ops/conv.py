@@ -5,7 +5,8 @@
 So each is the gradient of another, to any order. With a C++ compiler they are kernels/convolution.h; else,
 and on a GPU, products of matrices with columns (what each tap of the window sees, kernels/windows.py), made
 for as many images at once as fit into COLUMNS bytes, and again in the backward pass. A window of one pixel
-needs no columns. Images are (N, C, H, W), weights (O, C / groups, kh, kw).
+needs no columns. On a GPU cuDNN makes all three where it is switched on (minigrad/backends/cudnn.py). Images
+are (N, C, H, W), weights (O, C / groups, kh, kw).
 """
 
 from __future__ import annotations
@@ -76,19 +77,27 @@ def multiplied(a, b):
     return product(a[0], b[0])[None] if len(a) == 1 else product(a, b)
 
 
+def by_columns(x, w, win, groups):
+    """The convolution as products of matrices."""
+    n, o = x.shape[0], w.shape[0]
+    if is_pointwise(win):
+        return product(flat(w, groups), pixels(x, groups)).reshape(n, o, *win.out)
+    y = xp_of(x).empty((n, o, *win.out), x.dtype)
+    for part in chunks(n, x.shape[1] * win.taps, x.dtype.itemsize, on_device(x), win):
+        z = multiplied(flat(w, groups), columns_of(x[part], win, groups))
+        y[part] = z.reshape(o, -1, *win.out).transpose(1, 0, 2, 3)
+    return y
+
+
 def convolved(x, w, b, relu, win, groups):
     """The convolution, plus the bias (or None), and max(., 0) of that if relu."""
     made = convolution.forward(x, w, b, relu, win, groups)
     if made is not None:
         return made
-    xp, (n, o) = xp_of(x), (x.shape[0], w.shape[0])
-    if is_pointwise(win):
-        y = product(flat(w, groups), pixels(x, groups)).reshape(n, o, *win.out)
-    else:
-        y = xp.empty((n, o, *win.out), x.dtype)
-        for part in chunks(n, x.shape[1] * win.taps, x.dtype.itemsize, on_device(x), win):
-            z = multiplied(flat(w, groups), columns_of(x[part], win, groups))
-            y[part] = z.reshape(o, -1, *win.out).transpose(1, 0, 2, 3)
+    y = convolution.by_cudnn("forward", x, w, None, win, groups)
+    if y is None:
+        y = by_columns(x, w, win, groups)
+    xp = xp_of(x)
     if b is None:
         return xp.maximum(y, y.dtype.type(0), out=y) if relu else y
     if relu:
@@ -102,6 +111,8 @@ def of_input(g, w, win, groups):
     n, c = g.shape[0], w.shape[1] * groups
     x = xp_of(g).empty((n, c, *win.size), g.dtype)
     if convolution.backward(g, None, None, w, x, None, None, win, groups):
+        return x
+    if convolution.by_cudnn("input", x, w, g, win, groups) is not None:
         return x
     turned = flat(w, groups).swapaxes(1, 2)
     if is_pointwise(win):
@@ -118,6 +129,8 @@ def of_weight(x, g, win, groups, out=None):
     shape = (g.shape[1], x.shape[1] // groups, *win.kernel)
     w = xp_of(x).empty(shape, x.dtype) if out is None else out
     if convolution.backward(g, None, x, None, None, w, None, win, groups):
+        return w
+    if convolution.by_cudnn("weight", x, w, g, win, groups) is not None:
         return w
     started = False
     for part in chunks(x.shape[0], x.shape[1] * win.taps, x.dtype.itemsize, on_device(x), win):

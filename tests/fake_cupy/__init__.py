@@ -33,6 +33,7 @@ import numpy as np
 from . import cuda, names
 from .array import ndarray
 from .cublas import FakeCublas
+from .cudnn import FakeCudnn
 from .device import Counts, Device, _current
 from .elementwise import ElementwiseKernel
 from .functions import FUNCTIONS, LINALG, STRIDE_TRICKS
@@ -109,16 +110,17 @@ def _entries() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def installed(cublas: bool = True) -> Iterator[Device]:
+def installed(cublas: bool = True, cudnn: Any = True) -> Iterator[Device]:
     """Put the fake in the place of cupy and yield its device's record; sys.modules is restored afterwards.
 
-    cublas=False: a machine on which libcublas is not found.
+    cublas=False, cudnn=False: a machine on which that library is not found; cudnn may be a FakeCudnn.
     """
     real = real_cupy()
     before = _entries()
     device, entries = Device(), modules(real)
     device.stream = cuda.Stream.null
     device.cublas = FakeCublas() if cublas else None
+    device.cudnn = FakeCudnn() if cudnn is True else cudnn or None
     device.allocator = entries["cupy"].get_default_memory_pool().malloc
     _current.append(device)
     _replace(entries)

@@ -196,6 +196,11 @@ class ndarray(HostDoors):
         return current().cublas
 
     @staticmethod
+    def __minigrad_cudnn__() -> Any:
+        """The library that convolves these arrays where it is switched on; `installed(cudnn=False)`: none."""
+        return current().cudnn
+
+    @staticmethod
     def __minigrad_host__(name: str, function: Callable, *args: Any, **kwargs: Any) -> Any:
         """Run a library call (cuBLAS by ctypes) as `function` on the host; in place when it returns None."""
 

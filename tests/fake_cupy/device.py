@@ -120,6 +120,7 @@ class Device(Counts):
         self.capturing_streams: list[Any] = []
         self.stream: Any = None
         self.cublas: Any = None  # the libcublas of this machine
+        self.cudnn: Any = None  # its libcudnn
         self.allocator: Callable[[int], Block]
         self._open: list[Counts] = [self]
         self._settled: dict[int, Block] = {}
