@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from ..tensor import Tensor
 from . import functional as F
+from .linear import Linear
+from .module import Module
 from .wrapped import OfFunction
 
 
@@ -78,6 +82,68 @@ class CrossEntropyLoss(Loss):
             self.reduce,
             self.reduction,
             self.label_smoothing,
+        )
+
+
+class LinearCrossEntropyLoss(Module):
+    """A linear map to the scores of num_classes classes, and their cross-entropy: (N, in_features), (N) -> ()
+
+    In less memory than the two apart: see functional.linear_cross_entropy, whose arguments the others are.
+    out_features=(d1, ...) makes scores (N, num_classes, d1, ...). The map is the Linear `linear`, whose rows
+    are the classes, and for each class the d1 ... .
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        out_features: tuple[int, ...] = (),
+        bias: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        reduction: str = "mean",
+        weight: Tensor | None = None,
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        options: F.LinearCrossEntropyOptions | None = None,
+    ) -> None:
+        super().__init__()
+        name = "LinearCrossEntropyLoss"
+        if weight is not None and tuple(weight.shape) != (num_classes,):
+            raise ValueError(f"{name}: weight {list(weight.shape)}; it is [{num_classes}], one a class")
+        if not 0.0 <= label_smoothing <= 1.0:
+            raise ValueError(f"{name}: label_smoothing={label_smoothing}; it lies in [0, 1]")
+        self.register_buffer("weight", weight)
+        self.num_classes, self.out_features = num_classes, tuple(out_features)
+        self.reduction, self.ignore_index = reduction, ignore_index
+        self.label_smoothing, self.options = label_smoothing, options
+        size = math.prod(self.out_features, start=num_classes)
+        self.linear = Linear(in_features, size, bias=bias, device=device, dtype=dtype)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        w, b = self.linear.weight, self.linear.bias
+        if self.out_features:
+            w = w.reshape(self.num_classes, *self.out_features, -1)
+            b = None if b is None else b.reshape(self.num_classes, *self.out_features)
+        return F.linear_cross_entropy(
+            input,
+            w,
+            target,
+            linear_bias=b,
+            weight=self.weight,
+            reduction=self.reduction,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            options=self.options,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.linear.in_features}, num_classes={self.num_classes}, "
+            f"out_features={self.out_features}, bias={self.linear.bias is not None}, "
+            f"reduction={self.reduction}, ignore_index={self.ignore_index}, "
+            f"label_smoothing={self.label_smoothing}, options={self.options}"
         )
 
 

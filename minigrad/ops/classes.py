@@ -18,6 +18,9 @@ from ..tensor import Tensor
 from .constants import constants
 from .layers import softmax
 
+# the flags of CROSS_ENTROPY_BACKWARD for each reduction
+KINDS: dict[str, tuple[str, ...]] = {"none": (), "sum": ("shared",), "mean": ("shared", "mean")}
+
 
 def class_weights(x, t, weight):
     """What each row counts for, and its class with ignored ones (negative) made 0: arrays."""
@@ -27,12 +30,12 @@ def class_weights(x, t, weight):
     return counted.astype(x.dtype) if weight is None else weight[t] * counted, t
 
 
-def _wide(a, x):
+def widened(a, x):
     """An array in the type that a text computes in for x."""
     return a.astype(np.float32) if a is not None and x.dtype.itemsize == 2 else a
 
 
-def _call(text, x, weight, smoothing, *flags):
+def text_call(text, x, weight, smoothing, *flags):
     """The keyword arguments of a call: flags, and the scalars where they are needed."""
     flags += ("weighted",) * (weight is not None) + ("smoothing",) * bool(smoothing)
     scalars = constants(text, x, (smoothing, 1 - smoothing)) if smoothing else None
@@ -42,15 +45,15 @@ def _call(text, x, weight, smoothing, *flags):
 @op(aux=True)
 def cross_entropy(x, t, weight, smoothing, reduction):
     """-w[t] log softmax(x)[t] over the rows of x, smoothed; rows of negative classes are ignored"""
-    wide = _wide(weight, x)
+    wide = widened(weight, x)
     if reduction != "mean":
-        loss, lse = CROSS_ENTROPY(x, t, None, wide, **_call(CROSS_ENTROPY, x, weight, smoothing))
+        loss, lse = CROSS_ENTROPY(x, t, None, wide, **text_call(CROSS_ENTROPY, x, weight, smoothing))
         if reduction == "none":
             return loss.astype(x.dtype, copy=False), (lse, None)
         y = xp_of(x).empty((1,), x.dtype)
         TOTAL_LOSS(loss.reshape(1, -1), None, y)
         return y.reshape(()), (lse, None)
-    call = _call(CROSS_ENTROPY, x, weight, smoothing, "share")
+    call = text_call(CROSS_ENTROPY, x, weight, smoothing, "share")
     loss, lse, share = CROSS_ENTROPY(x, t, None, wide, **call)
     y = xp_of(x).empty((1,), x.dtype)
     _, total = TOTAL_LOSS(loss.reshape(1, -1), share.reshape(1, -1), y, flags=("mean",))
@@ -61,11 +64,10 @@ def _gradient(g, x, t, weight, smoothing, reduction, aux):
     lse, total = aux
     if mode.enabled:
         return _composed(g, x, t.array, weight, smoothing, reduction, total)
-    kind = {"none": (), "sum": ("shared",), "mean": ("shared", "mean")}[reduction]
-    text = CROSS_ENTROPY_BACKWARD
-    scale, shared = (_wide(g.array, x.array), None) if reduction == "none" else (None, g.array.reshape(1))
-    call = _call(text, x.array, weight, smoothing, *kind)
-    wide = _wide(weight, x.array)
+    text, kind = CROSS_ENTROPY_BACKWARD, KINDS[reduction]
+    scale, shared = (widened(g.array, x.array), None) if reduction == "none" else (None, g.array.reshape(1))
+    call = text_call(text, x.array, weight, smoothing, *kind)
+    wide = widened(weight, x.array)
     return Tensor(text(x.array, t.array, lse, scale, None, wide, shared, total, **call))
 
 

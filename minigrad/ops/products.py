@@ -41,6 +41,20 @@ def product(a, b, out=None):
     return products.product(a, b, out)
 
 
+PIECE = 1 << 16  # elements of a part of a product that is added to what stands in memory: it stays in cache
+
+
+def add_product(a, b, out):
+    """out += a @ b on matrices: on a device the product does it, on the host some rows of it at a time."""
+    if type(a) is not np.ndarray:
+        if out.dtype != a.dtype or cuda.blas.matmul(a, b, out, 1) is None:
+            out += product(a, b)
+        return
+    rows = max(PIECE // b.shape[1], 4)
+    for k in range(0, len(a), rows):
+        out[k : k + rows] += product(a[k : k + rows], b)
+
+
 @op
 def matmul(a, b):
     """a @ b for arrays of two or more axes: matrices in the last two, the rest broadcast."""

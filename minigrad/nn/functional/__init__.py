@@ -42,6 +42,7 @@ from .dropout import (
     feature_alpha_dropout,
 )
 from .linear import bilinear, linear
+from .linear_classes import LinearCrossEntropyOptions, linear_cross_entropy
 from .loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,

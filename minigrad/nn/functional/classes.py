@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ... import ops
-from ...backend import on_device, xp_of
+from ...backend import dtype, on_device, xp_of
 from ...ops.classes import class_weights, index_targets
 from ...ops.classes import cross_entropy as fused
 from ...ops.layers import log_softmax
@@ -74,17 +74,18 @@ def _shapes(name: str, input: Tensor, target: Tensor, weight: Tensor | None) -> 
             f"{name}: input {list(x.shape)}, target {list(t.shape)}; they are (N, C) and (N), "
             "(N, C, d1, ...) and (N, d1, ...), or (C) and ()"
         )
-    _check_weight(name, input, weight)
+    check_weight(name, input.array.shape, input.dtype, weight)
 
 
-def _check_weight(name: str, input: Tensor, weight: Tensor | None) -> None:
-    count = input.array.shape[min(1, input.array.ndim - 1)]
+def check_weight(name: str, shape: tuple[int, ...], kind: dtype, weight: Tensor | None) -> None:
+    """ValueError for class weights that do not go with scores of this shape and dtype."""
     if weight is None:
         return
-    if weight.array.shape != (count,) or weight.array.dtype != input.array.dtype:
+    count = shape[min(1, len(shape) - 1)]
+    if weight.array.shape != (count,) or weight.dtype is not kind:
         raise ValueError(
             f"{name}: weight {weight.dtype.name}{list(weight.shape)}; for an input "
-            f"{input.dtype.name}{list(input.shape)} it is {input.dtype.name}[{count}], one a class"
+            f"{kind.name}{list(shape)} it is {kind.name}[{count}], one a class"
         )
 
 
@@ -175,7 +176,7 @@ def _from_probabilities(
     x = floating("cross_entropy", input)
     if not x.array.ndim:
         raise ValueError("cross_entropy: a 0-d input; the scores are (C), (N, C) or (N, C, d1, ...)")
-    _check_weight("cross_entropy", x, weight)
+    check_weight("cross_entropy", x.array.shape, x.dtype, weight)
     axis = min(1, x.array.ndim - 1)
     classes = x.array.shape[axis]
     if smoothing:
