@@ -96,15 +96,15 @@ def _put(op: Any, scopes: list[dict], vjps: bool) -> None:
         if on["forward"]:
             scope["forward"] = _watchful_forward(op, scope["forward"])
     if on["backward"] and vjps:
-        joint, pullbacks = op.joint, op.pullbacks
+        joint, pullbacks, quick = op.joint, op.pullbacks, op.quick
 
         def restore() -> None:
-            op.joint, op.pullbacks = joint, pullbacks
+            op.joint, op.pullbacks, op.quick = joint, pullbacks, quick
 
         put_back.append(restore)
         if joint is not None:
             op.joint = _watchful_joint(op, joint)
-        op.pullbacks = tuple(_watchful(op, k, f) for k, f in enumerate(pullbacks))
+        op.pullbacks = op.quick = tuple(_watchful(op, k, f) for k, f in enumerate(pullbacks))
 
 
 class _Switch:

@@ -27,18 +27,20 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heappushpop
 from typing import Any
 
 import numpy as np
 
-from .backend import SILENT, destination, hush, unhush
+from kernels.cuda import graph
+
+from .backend import SILENT, hush, unhush
 from .grad_mode import mode
 from .hooks import hooked
 from .separate import own, separate
-from .slot import added, filled, once, vacant
+from .slot import added, filled, into, noted, once, place
 from .tensor import UNCHANGED, Tensor
-from .unrolled import explained, first_call, parameters_of, pullback_of, versions_of
+from .unrolled import explained, first_call, handed_on, parameters_of, pullback_of, versions_of
 
 # --------------------------------------------------------------------------------------- operations and nodes
 
@@ -79,8 +81,12 @@ class Op:
         self.names, self.variadic = parameters_of(forward)
         self.kept: list[str] = []  # the names that some vjp reads, in the order of `saved`
         self.has_y = False  # whether y is one of them
-        self.vjps: dict[str, Callable] = {}  # argument -> function of (g, saved), in the order of `edges`
-        self.pullbacks: tuple[Callable, ...] = ()  # the same functions
+        self.functions: dict[
+            str, Callable
+        ] = {}  # argument -> its vjp, as it was given, in the order of `edges`
+        self.vjps: dict[str, Callable] = {}  # argument -> the same as a function of (g, saved)
+        self.pullbacks: tuple[Callable, ...] = ()  # the same functions,
+        self.quick: tuple[Callable, ...] = ()  # and what a pass that records nothing calls in their place
         self.joint: Callable | None = None  # one function of (g, needed, saved) for all arguments
         self.scope: dict[str, Any] = {
             "Tensor": Tensor, "Node": Node, "mode": mode, "clock": _clock,
@@ -126,7 +132,7 @@ def op(forward: Callable | None = None, *, view: bool = False, aux: bool = False
     def vjp(**functions: Callable) -> None:
         """`mul.vjp(a=lambda g, b: g * b, ...)`: a function for each argument that has a gradient."""
         record.vjps = {name: record.pullback(f, 1) for name, f in functions.items()}
-        record.pullbacks = tuple(record.vjps.values())
+        record.functions, record.pullbacks = functions, tuple(record.vjps.values())
 
     def joint_vjp(function: Callable) -> Callable:
         """`@bias_relu.joint_vjp`: one function (g, needed, ...) for all arguments, that share their work.
@@ -244,19 +250,18 @@ def _run(
     asked: dict | None = None if targets is None else {t.node or t: None for t in targets}
     wanted = None if asked is None else _leading_to(outputs, asked)
     pending: dict[Any, Tensor] = {}  # node, or leaf that has hooks or was asked for -> its gradient so far
-    start = Node()
-    start.op, start.born, start.edges = _Start(seeds), next(_clock), tuple(y.node or y for y in outputs)
-    start.saved, start.hooks, start.out = (), None, None
-    pending[start] = seeds[0]
-    heap = [(-start.born, start)]  # youngest first; births are unique, so nodes are never compared
+    node: Node | None = Node()
+    node.op, node.born, node.edges = _Start(seeds), next(_clock), tuple(y.node or y for y in outputs)
+    node.saved, node.hooks, node.out = (), None, None
+    pending[node] = seeds[0]
+    plain = not create_graph and graph.current() is None  # more is to be done for a leaf otherwise
+    heap: list = []  # (-born, node): youngest first; births are unique, so nodes are never compared
     token, before = hush(SILENT), mode.begin_backward(create_graph)
     try:
-        while heap:
-            node = heappop(heap)[1]
+        while node is not None:
             g = pending.pop(node)
-            record, edges = node.op, node.edges
-            saved = node.saved
-            if saved is None or record.has_y or (saved and record.versions(saved) != node.seen):
+            record, edges, saved = node.op, node.edges, node.saved
+            if saved is None or (saved and (record.has_y or record.versions(saved) != node.seen)):
                 saved = _checked(node, create_graph)  # which says what is wrong
             if node.hooks is not None:
                 g = hooked(node.hooks, g)
@@ -264,37 +269,54 @@ def _run(
                 _accumulate(out, g, create_graph)
             if asked is not None and node in asked:
                 asked[node] = g
-            pullbacks = record.pullbacks
-            if record.joint is not None:
-                places = [_place(edge, wanted, create_graph) for edge in edges]
-                pullbacks = record.joint(g, once(edges, places), saved)
+            joint, follow = record.joint, None
+            pullbacks = record.pullbacks if create_graph else record.quick
+            if joint is not None:
+                places = [place(edge, wanted, create_graph) for edge in edges]
+                pullbacks = joint(g, once(edges, places), saved)
             for edge, pullback in zip(edges, pullbacks):
                 if edge is None or pullback is None or (wanted is not None and edge not in wanted):
                     continue
                 if type(edge) is Node:
-                    d = pullback(g, saved) if record.joint is None else pullback
+                    d = g if pullback is handed_on else pullback(g, saved) if joint is None else pullback
                     if d.array.shape != edge.shape:
                         d = sum_to(d, edge.shape)  # here, and for leaves below, broadcasting is undone
                     if edge in pending:
                         pending[edge] = add(pending[edge], d)  # never in place: others may hold it
                     else:
                         pending[edge] = d
-                        heappush(heap, (-edge.born, edge))
+                        if follow is None:
+                            follow = edge  # a chain goes on without the heap
+                        else:
+                            heappush(heap, (-edge.born, edge))
                 else:
-                    if record.joint is not None:
+                    if joint is not None:
                         d = pullback
                     elif edge.slot is None or edge.grad is not None:
-                        d = pullback(g, saved)
+                        d = g if pullback is handed_on else pullback(g, saved)
                     else:
-                        d = _into(_place(edge, wanted, create_graph), pullback, g, saved)
+                        d = into(place(edge, wanted, create_graph), pullback, g, saved)
                     if d.array.shape != edge.array.shape:
                         d = sum_to(d, edge.array.shape)
-                    if asked is None and edge.hooks is None:
-                        _accumulate(edge, d, create_graph)
-                    else:
+                    if asked is not None or edge.hooks is not None:
                         pending[edge] = add(pending[edge], d) if edge in pending else d
+                    elif (
+                        plain
+                        and (grad := edge.grad) is not None
+                        and not grad.requires_grad
+                        and not mode.scaled
+                    ):
+                        added(grad, d)
+                    else:
+                        _accumulate(edge, d, create_graph)
             if not retain:
                 node.saved, node.edges = None, ()
+            if not heap:
+                node = follow
+            elif follow is None:
+                node = heappop(heap)[1]
+            else:
+                node = heappushpop(heap, (-follow.born, follow))[1]
         for leaf, g in pending.items():
             g = g if leaf.hooks is None else hooked(leaf.hooks, g)
             if asked is None:
@@ -310,7 +332,7 @@ def _run(
 class _Start:
     """What stands in place of an operation above the outputs: it hands each its gradient."""
 
-    name, kept, has_y, pullbacks = "backward", (), False, ()
+    name, kept, has_y, pullbacks, quick = "backward", (), False, (), ()
 
     def __init__(self, seeds: list[Tensor]):
         self.joint = lambda g, needed, saved: seeds
@@ -335,31 +357,6 @@ def _checked(node: Node, create_graph: bool) -> tuple:
         y.node, y.requires_grad = node, create_graph
         saved = (*saved[:k], y, *saved[k + 1 :])
     return saved
-
-
-def _into(place: Any, pullback: Callable, g: Tensor, saved: tuple) -> Tensor:
-    """A pullback whose product may be written straight into a leaf's place in the arena."""
-    if place is True:
-        return pullback(g, saved)
-    destination.array = place
-    try:
-        d = pullback(g, saved)
-        if destination.array is None and d.array is not place:
-            d = Tensor(d.array.copy())  # it was computed from what now lies in the leaf's place
-    finally:
-        destination.array = None
-    return d
-
-
-def _place(edge: Any, wanted: set | None, create_graph: bool) -> Any:
-    """False: no gradient wanted. An array: a leaf's first contribution may be written there. Else True."""
-    if edge is None:
-        return False
-    if wanted is not None:
-        return edge in wanted
-    if type(edge) is Node or edge.slot is None or edge.grad is not None or edge.hooks or create_graph:
-        return True
-    return vacant(edge).array
 
 
 def _leading_to(outputs: list[Tensor], asked: dict) -> set:
@@ -391,6 +388,7 @@ def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
     elif grad.requires_grad:  # made with create_graph: part of a graph, never changed in place
         leaf.grad = grad.detach() + g
     else:
-        added(leaf, g)
+        noted(leaf)
+        added(grad, g)
     if mode.scaled:
         leaf.grad.scaled = True  # type: ignore[union-attr]  # until GradScaler.unscale_

@@ -8,12 +8,14 @@ then all this costs a look at its reference count.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from sys import getrefcount
 from typing import Any
 
 from kernels.cuda import graph
 
-from .tensor import Tensor
+from .backend import destination
+from .tensor import UNCHANGED, Tensor
 
 OURS = 3  # references: the leaf's, the variable below, getrefcount's argument
 
@@ -29,11 +31,47 @@ def vacant(leaf: Tensor) -> Tensor:
     return slot
 
 
-def filled(leaf: Tensor, g: Tensor) -> Tensor:
-    """The slot with the gradient g in it, which may have been written there already; without one, a copy."""
+def noted(leaf: Tensor) -> None:
+    """The leaf gets a gradient: who watches or captures the step is told."""
     recorder = graph.current()
     if recorder is not None:
         recorder.leaf(leaf)
+
+
+def place(edge: Any, wanted: set | None, create_graph: bool) -> Any:
+    """False: no gradient wanted. An array: a leaf's first contribution may be written there. Else True."""
+    if edge is None:
+        return False
+    if wanted is not None:
+        return edge in wanted
+    if (
+        not isinstance(edge, Tensor)
+        or edge.slot is None
+        or edge.grad is not None
+        or edge.hooks
+        or create_graph
+    ):
+        return True
+    return vacant(edge).array
+
+
+def into(where: Any, pullback: Callable, g: Tensor, saved: tuple) -> Tensor:
+    """A vjp whose product may be written straight into a leaf's place (place())."""
+    if where is True:
+        return pullback(g, saved)
+    destination.array = where
+    try:
+        d = pullback(g, saved)
+        if destination.array is None and d.array is not where:
+            d = Tensor(d.array.copy())  # it was computed from what now lies in the leaf's place
+    finally:
+        destination.array = None
+    return d
+
+
+def filled(leaf: Tensor, g: Tensor) -> Tensor:
+    """The slot with the gradient g in it, which may have been written there already; without one, a copy."""
+    noted(leaf)
     if leaf.slot is None:
         return Tensor(g.array.copy())  # g may be held by others too
     if g.array is not leaf.slot.array:
@@ -45,14 +83,11 @@ def filled(leaf: Tensor, g: Tensor) -> Tensor:
     return slot
 
 
-def added(leaf: Tensor, g: Tensor) -> None:
+def added(grad: Tensor, g: Tensor) -> None:
     """The gradient g on top of the one that is there."""
-    recorder, grad = graph.current(), leaf.grad
-    if recorder is not None:
-        recorder.leaf(leaf)
-    assert grad is not None
-    grad.array += g.array
-    if grad.version.__class__ is tuple:
+    array = grad.array
+    array += g.array
+    if grad.version is UNCHANGED:
         grad.touch()
     else:
         grad.version[0] += 1

@@ -41,6 +41,15 @@ from .anomaly import adopt
 from .backend import device_of, dtype_of
 from .tensor import Tensor
 
+_WRAPPED = [  # Tensor(y), without the call
+    " shape = y.shape",
+    " if not shape and isinstance(y, generic): y = asarray(y)",
+    " out = new(Tensor)",
+    " out.array = y",
+    " out.version = UNCHANGED",
+]
+_LEAF = ["out.node = None", "out.requires_grad = False"]
+_SAME = lambda g: g  # noqa: E731  # what a vjp looks like that changes nothing
 _VERSION = "({0}.version[0] if isinstance({0}, Tensor) else 0)"
 
 
@@ -74,8 +83,7 @@ def call_of(op: Any, scope: dict, general: str | None = None) -> Callable:
     lines += [" except (TypeError, ValueError, IndexError) as error:"]
     lines += [f"  raise explained({op.name!r}, ({args},), error) from error", " finally:", "  unhush(token)"]
     lines += [" y, aux = y"] if op.aux else []
-    lines += [" if isinstance(y, generic): y = asarray(y)", " out = new(Tensor)", " out.array = y"]
-    lines += [" out.node = None", " out.requires_grad = False", " out.version = UNCHANGED"]
+    lines += _WRAPPED
     if op.view:
         lines += [" base = y.base"]  # of a copy that was reshaped, it is neither of these:
         lines += [f" if base is not None and (base is {fixed[0]}_ or base is {fixed[0]}_.base):"]
@@ -95,7 +103,9 @@ def call_of(op: Any, scope: dict, general: str | None = None) -> Callable:
         ]
         sure = fixed if general else ()  # what is a Tensor for sure
         lines += [f"  node.seen = {_versions(op, lambda k, n: 'out' if n == 'y' else n, sure)}"]
-        lines += ["  node.shape = y.shape", "  node.hooks = node.out = None"]
+        lines += ["  node.shape = shape", "  node.hooks = node.out = None"]
+        lines += [" else:"]
+    lines += [f"{' ' * (1 + bool(need))}{line}" for line in _LEAF]
     exec("\n".join([*lines, " return out"]), scope)
     return scope[name]
 
@@ -128,6 +138,7 @@ def first_call(op: Any, scope: dict, general: str | None = None) -> Callable:
 
     def become(*args: Any) -> Any:
         call.__code__ = call_of(op, scope, general).__code__
+        op.quick = op.quick or tuple([quick_of(op, name) for name in op.vjps])
         adopt(op, scope)
         return call(*args)
 
@@ -138,16 +149,57 @@ def first_call(op: Any, scope: dict, general: str | None = None) -> Callable:
 
 
 def versions_of(op: Any, scope: dict) -> Callable:
-    """The function of `saved` that adds up the versions of its Tensors."""
-    return eval(f"lambda saved: {_versions(op, lambda k, n: f'saved[{k}]')}", scope)
+    """The function of `saved` that adds up the versions of its Tensors.
+
+    Most operations save nothing else: that is taken for granted until it fails, once.
+    """
+
+    def at(k: int, name: str) -> str:
+        return f"saved[{k}]"
+
+    def become(saved: tuple) -> int:
+        op.versions = careful
+        return careful(saved)
+
+    careful = eval(f"lambda saved: {_versions(op, at)}", scope)
+    lines = ["def versions(saved):", f" try: return {_versions(op, at, op.kept)}"]
+    lines += [" except (AttributeError, TypeError): return become(saved)"]
+    found = {"become": become}
+    exec("\n".join(lines), found)
+    return found["versions"]
+
+
+def handed_on(g: Any, saved: Any) -> Any:
+    """The vjp of a sum: the backward pass knows it, and leaves the call out."""
+    return g
 
 
 def pullback_of(op: Any, function: Callable, skip: int) -> Callable:
     """A vjp as a function of (g, saved): `lambda g, y, b: ...` becomes function(g, saved[0], saved[2])."""
     names, _ = parameters_of(function)
+    if names == ["g"] and function.__code__.co_code == _SAME.__code__.co_code:
+        return handed_on
     taken = "".join(f", saved[{op.kept.index(name)}]" for name in names[skip:])
     given = ", ".join(names[:skip])
     return eval(read(f"lambda {given}, saved: vjp({given}{taken})", "eval"), {"vjp": function})
+
+
+def quick_of(op: Any, argument: str) -> Callable:
+    """The vjp of an argument for a pass that records nothing: what is arithmetic alone runs on arrays.
+
+    `lambda g, b: g * b` means the same for arrays as for Tensors; what calls a function, or has a number in
+    it that takes a Tensor's type, stays as it is.
+    """
+    function, pullback = op.functions[argument], op.vjps[argument]
+    code = getattr(function, "__code__", None)
+    if pullback is handed_on or code is None or code.co_names or code.co_freevars or any(code.co_consts):
+        return pullback
+    saved = [f"saved[{op.kept.index(name)}]" for name in parameters_of(function)[0][1:]]
+    arrays = ", ".join(["g.array", *[f"({k}.array if isinstance({k}, Tensor) else {k})" for k in saved]])
+    lines = ["def quick(g, saved):", f" y = vjp({arrays})", *_WRAPPED, *[f" {line}" for line in _LEAF]]
+    scope = op.scope | {"vjp": function}
+    exec("\n".join([*lines, " return out"]), scope)
+    return scope["quick"]
 
 
 def _versions(op: Any, place: Callable[[int, str], str], sure: Sequence[str] = ()) -> str:
@@ -155,7 +207,7 @@ def _versions(op: Any, place: Callable[[int, str], str], sure: Sequence[str] = (
     counts = [
         f"sum([t.version[0] for t in {place(k, n)}])"
         if n == rest
-        else f"{n}.version[0]"
+        else f"{place(k, n)}.version[0]"
         if n in sure
         else _VERSION.format(place(k, n))
         for k, n in enumerate(op.kept)

@@ -232,7 +232,8 @@ def test_every_operation_and_every_vjp_is_run_by_a_sample(monkeypatch):
             monkeypatch.setitem(scope, "forward", noting(what, scope["forward"]))
         vjps = [(f"{name}: vjp of {argument}", f) for argument, f in record.vjps.items()]
         never.update(what for what, _ in vjps)
-        monkeypatch.setattr(record, "pullbacks", tuple(noting(*pair) for pair in vjps))
+        for which in ("pullbacks", "quick"):
+            monkeypatch.setattr(record, which, tuple(noting(*pair) for pair in vjps))
         if record.joint is not None:
             never.add(f"{name}: joint vjp")
             monkeypatch.setattr(record, "joint", noting(f"{name}: joint vjp", record.joint))

@@ -40,7 +40,7 @@ def sub(a, b):
     return a - b
 
 
-sub.vjp(a=lambda g: g, b=lambda g: neg(g))
+sub.vjp(a=lambda g: g, b=lambda g: -g)
 
 
 @op
@@ -49,7 +49,7 @@ def mul(a, b):
     return a * b
 
 
-mul.vjp(a=lambda g, b: mul(g, b), b=lambda g, a: mul(g, a))
+mul.vjp(a=lambda g, b: g * b, b=lambda g, a: g * a)
 
 
 @op
@@ -58,7 +58,7 @@ def div(a, b):
     return a / b
 
 
-div.vjp(a=lambda g, b: div(g, b), b=lambda g, y, b: neg(div(mul(g, y), b)))
+div.vjp(a=lambda g, b: g / b, b=lambda g, y, b: -(g * y / b))
 
 
 @op
@@ -67,7 +67,7 @@ def neg(x):
     return -x
 
 
-neg.vjp(x=lambda g: neg(g))
+neg.vjp(x=lambda g: -g)
 
 
 # ----------------------------------------------------------------- division with rounding, and what it leaves
