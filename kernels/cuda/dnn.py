@@ -53,7 +53,7 @@ NCHW, CROSS_CORRELATION, DETERMINISTIC = 0, 1, 1
 DEFAULT_MATH, TENSOR_OP_MATH, FMA_MATH = 0, 1, 3
 NOT_SUPPORTED = 3  # a status is its category times 1000, and what it is exactly
 WORKSPACE = 1 << 30  # bytes
-ELEMENTS = 2**31 - 1  # of one array
+ELEMENTS = 2**31 - 1  # of one array; cuDNN says so itself, but takes 2**32 for none
 ALIGNMENT = 16  # bytes: what tensor cores load at once
 PLANS = 1024  # shapes that are remembered
 

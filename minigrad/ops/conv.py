@@ -120,7 +120,8 @@ def of_input(g, w, win, groups):
         return x
     for part in chunks(n, c * win.taps, g.dtype.itemsize, on_device(g), win):
         seen = multiplied(turned, side_by_side(g[part], groups))
-        x[part] = fold(seen.reshape(c, *win.kernel, -1, *win.out).transpose(3, 0, 1, 2, 4, 5), win)
+        taps = seen.reshape(c, *win.kernel, len(x[part]), *win.out)
+        x[part] = fold(taps.transpose(3, 0, 1, 2, 4, 5), win)
     return x
 
 
@@ -179,8 +180,8 @@ def _gradients(g, needed, y, x, w, win, groups):
     g_, y_, x_, w_ = exact(g.array, None if y is None else y.array, x.array, w.array)
     xp = xp_of(g_)
     gx = None if needed[0] is False else xp.empty(x_.shape, x_.dtype)
-    gw = memory(needed[1], xp, w_)
-    gb = memory(needed[2], xp, w_.reshape(len(w_), -1)[:, 0])
+    gw = memory(needed[1], xp, w_.shape, w_.dtype)
+    gb = memory(needed[2], xp, w_.shape[:1], w_.dtype)
     if not convolution.backward(g_, y_, x_, w_, gx, gw, gb, win, groups):
         if y_ is not None:
             g_ = relu_backward(Tensor(g_), Tensor(y_)).array
@@ -192,12 +193,12 @@ def _gradients(g, needed, y, x, w, win, groups):
     return tuple([None if a is None else Tensor(a.astype(dtype, copy=False)) for a in (gx, gw, gb)])
 
 
-def memory(need, xp, like):
+def memory(need, xp, shape, dtype):
     """Where a gradient goes: into the memory offered, new memory, or nowhere."""
     if need is False:
         return None
-    usable = need is not True and need.dtype == like.dtype and need.flags.c_contiguous
-    return need if usable else xp.empty(like.shape, like.dtype)
+    usable = need is not True and need.dtype == dtype and need.flags.c_contiguous
+    return need if usable else xp.empty(shape, dtype)
 
 
 @op

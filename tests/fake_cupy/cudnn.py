@@ -28,8 +28,13 @@ from .device import current, inside
 DTYPES = {0: np.dtype("f4"), 1: np.dtype("f8"), 2: np.dtype("f2"), 9: np.dtype(ml_dtypes.bfloat16)}
 SUMS = {0: 0, 1: 1, 2: 0, 9: 0}  # the type of the sums that each may be computed in
 BAD_PARAM, NOT_SUPPORTED, FAILED = 2000, 3002, 5000
-NAMES = {2000: b"CUDNN_STATUS_BAD_PARAM", 3002: b"CUDNN_STATUS_NOT_SUPPORTED_SHAPE",
-         5000: b"CUDNN_STATUS_EXECUTION_FAILED", 1001: b"CUDNN_STATUS_NOT_INITIALIZED"}  # fmt: skip
+NAMES = {
+    status: ctypes.create_string_buffer(f"CUDNN_STATUS_{name}".encode())
+    for status, name in (
+        *((1001, "NOT_INITIALIZED"), (2000, "BAD_PARAM")),
+        *((3002, "NOT_SUPPORTED_SHAPE"), (5000, "EXECUTION_FAILED")),
+    )
+}
 HANDLE = 0xD11
 refusals: list[str] = []
 
@@ -65,7 +70,7 @@ class FakeCudnn:
         p, i = ctypes.c_void_p, ctypes.c_int
         self.cudnnGetVersion = ctypes.CFUNCTYPE(ctypes.c_size_t)(lambda: version)
         self.cudnnGetCudartVersion = ctypes.CFUNCTYPE(ctypes.c_size_t)(lambda: cuda)
-        self.cudnnGetErrorString = ctypes.CFUNCTYPE(ctypes.c_char_p, i)(lambda status: NAMES[status])
+        self.cudnnGetErrorString = ctypes.CFUNCTYPE(p, i)(lambda status: ctypes.addressof(NAMES[status]))
         self._add("cudnnCreate", [p], self._create)
         self._add("cudnnSetStream", [p, p], self._set_stream)
         for kind in ("Tensor", "Filter", "Convolution"):
