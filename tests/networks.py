@@ -1,4 +1,5 @@
-"""A small network and a closure over it, for the rules that call one several times a step."""
+"""Small networks: one with a closure over it, for the rules that call one several times a step; one of all kinds of
+parts, for the tests of modules, in any library that has PyTorch's names."""
 
 import numpy as np
 
@@ -24,3 +25,27 @@ def problem(model, optimizer):
         return loss
 
     return closure
+
+
+def net_of(lib):
+    """Two layers, a parameter of its own, a buffer that is saved and one that is not."""
+    m = lib.nn
+
+    class Net(m.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = m.Parameter(lib.ones(3))
+            self.first = m.Linear(4, 3)
+            self.second = m.Sequential(m.ReLU(), m.Linear(3, 2, bias=False))
+            self.register_buffer("mean", lib.zeros(2))
+            self.register_buffer("scratch", lib.zeros(1), persistent=False)
+            self.register_parameter("absent", None)
+
+        def forward(self, x):
+            return self.second(self.first(x) * self.scale) + self.mean
+
+    return Net
+
+
+Net = net_of(mg)
+Net.__qualname__ = "Net"  # where pickle looks for it
