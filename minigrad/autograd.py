@@ -250,7 +250,7 @@ def _run(
     asked: dict | None = None if targets is None else {t.node or t: None for t in targets}
     wanted = None if asked is None else _leading_to(outputs, asked)
     pending: dict[Any, Tensor] = {}  # node, or leaf that has hooks or was asked for -> its gradient so far
-    node: Node | None = Node()
+    node: Any = Node()
     node.op, node.born, node.edges = _Start(seeds), next(_clock), tuple(y.node or y for y in outputs)
     node.saved, node.hooks, node.out = (), None, None
     pending[node] = seeds[0]
