@@ -1,5 +1,5 @@
-"""Small networks: one with a closure over it, for the rules that call one several times a step; one of all kinds of
-parts, for the tests of modules, in any library that has PyTorch's names."""
+"""Small networks: one with a closure over it, for the rules that call one several times a step; and one of
+all kinds of parts, in any library that has PyTorch's names."""
 
 import numpy as np
 
