@@ -25,14 +25,19 @@ def threads(count: int) -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
-def race(steps: Mapping[str, Step], count: int, blocks: int) -> Times:
-    """Each contestant runs a block of `count` steps in turn, `blocks` times after one that warms up."""
+def race(steps: Mapping[str, Step], count: int, blocks: int, wait: Step = lambda: None) -> Times:
+    """Each contestant runs a block of `count` steps in turn, `blocks` times after one that warms up.
+
+    wait    until the device has done what was asked of it: at both ends of a block
+    """
     times: Times = {who: [] for who in steps}
     for block in range(blocks + 1):
         for who, step in steps.items():
+            wait()
             start = time.perf_counter()
             for _ in range(count):
                 step()
+            wait()
             if block:
                 times[who].append((time.perf_counter() - start) / count * 1e3)
     return times
