@@ -8,6 +8,7 @@ from typing import Any
 from kernels.rules import ADAM as TEXT
 
 from ..tensor import Tensor
+from .groups import averages
 from .optimizer import Optimizer
 from .record import Record
 
@@ -92,10 +93,7 @@ class Adam(Optimizer):
         bias2, eps = 1 - beta2**t, float(group["eps"])
         return dict(
             lr=lr,
-            beta1=beta1,
-            one_minus_beta1=1 - beta1,
-            beta2=beta2,
-            one_minus_beta2=1 - beta2,
+            **averages(beta1, beta2),
             eps=eps / sqrt(bias2) if group.get("eps_hat") else eps,  # beside sqrt(v) and not beside sqrt(v^)
             weight_decay=float(group["weight_decay"]),
             step_size=lr / (1 - beta1**t),

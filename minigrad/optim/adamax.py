@@ -7,6 +7,7 @@ from typing import Any
 from kernels.rules import ADAMAX as TEXT
 
 from ..tensor import Tensor
+from .groups import averages
 from .optimizer import Optimizer
 from .record import Record
 
@@ -50,8 +51,7 @@ class Adamax(Optimizer):
     def scalars(self, group: dict[str, Any], t: int) -> dict[str, float]:
         beta1, beta2 = map(float, group["betas"])
         return dict(
-            beta1=beta1,
-            one_minus_beta1=1 - beta1,
+            **averages(beta1),
             beta2=beta2,
             eps=float(group["eps"]),
             weight_decay=float(group["weight_decay"]),

@@ -8,7 +8,7 @@ from typing import Any
 from kernels.rules import ADAN as TEXT
 
 from ..tensor import Tensor
-from .groups import Range
+from .groups import Range, averages
 from .optimizer import Optimizer, Run
 from .record import Record
 
@@ -62,12 +62,7 @@ class Adan(Optimizer):
         lr, (beta1, beta2, beta3) = float(group["lr"]), map(float, group["betas"])
         decay = lr * float(group["weight_decay"])
         return dict(
-            beta1=beta1,
-            one_minus_beta1=1 - beta1,
-            beta2=beta2,
-            one_minus_beta2=1 - beta2,
-            beta3=beta3,
-            one_minus_beta3=1 - beta3,
+            **averages(beta1, beta2, beta3),
             eps=float(group["eps"]),
             step_size=lr / (1 - beta1**t),
             diff_size=lr * beta2 / (1 - beta2**t),

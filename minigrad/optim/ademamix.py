@@ -8,7 +8,7 @@ from typing import Any
 from kernels.rules import ADEMAMIX as TEXT
 
 from ..tensor import Tensor
-from .groups import Range
+from .groups import Range, averages
 from .optimizer import Optimizer
 from .record import Record
 
@@ -81,12 +81,7 @@ class AdEMAMix(Optimizer):
         alpha, beta3 = self.schedules(group, t)
         return dict(
             lr=float(group["lr"]),
-            beta1=beta1,
-            one_minus_beta1=1 - beta1,
-            beta2=beta2,
-            one_minus_beta2=1 - beta2,
-            beta3=beta3,
-            one_minus_beta3=1 - beta3,
+            **averages(beta1, beta2, beta3),
             alpha=alpha,
             eps=float(group["eps"]),
             weight_decay=float(group["weight_decay"]),

@@ -72,6 +72,17 @@ def disjoint(rule: str, group: dict[str, Any], others: list[dict[str, Any]]) -> 
         raise ValueError(f"{rule}: several parameters are called {', '.join(twice)}; names must be unique")
 
 
+def averages(*betas: float) -> dict[str, float]:
+    """beta1, one_minus_beta1, beta2, ... of a rule's running averages: 1 - beta is taken here, in double."""
+    found = {}
+    for beta, (decay, rest) in zip(betas, _BETAS):
+        found[decay], found[rest] = beta, 1 - beta
+    return found
+
+
+_BETAS = [(f"beta{k}", f"one_minus_beta{k}") for k in (1, 2, 3)]
+
+
 def number(
     rule: str, name: str, value: Any, low: float, high: float | None = None, above: bool = False
 ) -> float:

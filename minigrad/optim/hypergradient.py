@@ -20,7 +20,7 @@ from kernels.rules import ADAM_HD, HYPER_DOT, HYPER_RATE, SGD_HD
 from ..arena import CHUNK
 from ..backend import empty
 from ..tensor import Tensor
-from .groups import RANGES, Range, number
+from .groups import RANGES, Range, averages, number
 from .on_device import place, scalar
 from .optimizer import Optimizer, Run
 from .record import Record
@@ -157,10 +157,7 @@ class AdamHD(Hypergradient):
     def scalars(self, group: dict[str, Any], t: int) -> dict[str, float]:
         beta1, beta2 = map(float, group["betas"])
         return dict(
-            beta1=beta1,
-            one_minus_beta1=1 - beta1,
-            beta2=beta2,
-            one_minus_beta2=1 - beta2,
+            **averages(beta1, beta2),
             eps=float(group["eps"]),
             weight_decay=float(group["weight_decay"]),
             bias1=1 - beta1**t,

@@ -9,7 +9,7 @@ from kernels.rules import LAMB as TEXT
 from kernels.rules import LAMB_NORMS, LAMB_STEP, LAMB_TRUST
 
 from ..tensor import Tensor
-from .groups import Range, number
+from .groups import Range, averages, number
 from .lars import call
 from .optimizer import Optimizer, Run
 from .record import Record
@@ -81,10 +81,7 @@ class LAMB(Optimizer):
         debiased = group["bias_correction"]
         return dict(
             lr=float(group["lr"]),
-            beta1=beta1,
-            one_minus_beta1=1 - beta1,
-            beta2=beta2,
-            one_minus_beta2=1 - beta2,
+            **averages(beta1, beta2),
             eps=float(group["eps"]),
             weight_decay=float(group["weight_decay"]),
             bias1=1 - beta1**t if debiased else 1.0,

@@ -7,6 +7,7 @@ from typing import Any
 from kernels.rules import LION as TEXT
 
 from ..tensor import Tensor
+from .groups import averages
 from .optimizer import Optimizer
 from .record import Record
 
@@ -46,9 +47,6 @@ class Lion(Optimizer):
         beta1, beta2 = map(float, group["betas"])
         return dict(
             lr=float(group["lr"]),
-            beta1=beta1,
-            one_minus_beta1=1 - beta1,
-            beta2=beta2,
-            one_minus_beta2=1 - beta2,
+            **averages(beta1, beta2),
             weight_decay=float(group["weight_decay"]),
         )

@@ -7,7 +7,7 @@ from typing import Any
 from kernels.rules import NADAM as TEXT
 
 from ..tensor import Tensor
-from .groups import Range
+from .groups import Range, averages
 from .optimizer import Optimizer
 from .record import Record
 
@@ -89,10 +89,7 @@ class NAdam(Optimizer):
         }[group["form"]]
         return dict(
             lr=lr,
-            beta1=beta1,
-            one_minus_beta1=1 - beta1,
-            beta2=beta2,
-            one_minus_beta2=1 - beta2,
+            **averages(beta1, beta2),
             eps=float(group["eps"]),
             weight_decay=float(group["weight_decay"]),
             m_size=lr * m_size,

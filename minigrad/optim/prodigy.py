@@ -22,7 +22,7 @@ from kernels.rules import PRODIGY, PRODIGY_ESTIMATE, PRODIGY_MOMENTS
 from ..arena import CHUNK, Arena
 from ..backend import Array, empty, to_device
 from ..tensor import Tensor
-from .groups import Range
+from .groups import Range, averages
 from .optimizer import Optimizer, Run
 from .record import Record
 
@@ -126,10 +126,7 @@ class Prodigy(Optimizer):
         beta1, beta2 = map(float, first["betas"])
         bias = sqrt(1 - beta2**t) / (1 - beta1**t) if first["use_bias_correction"] else 1.0
         return dict(
-            beta1=beta1,
-            one_minus_beta1=1 - beta1,
-            beta2=beta2,
-            one_minus_beta2=1 - beta2,
+            **averages(beta1, beta2),
             beta3=sqrt(beta2) if first["beta3"] is None else float(first["beta3"]),
             eps=float(group["eps"]),
             weight_decay=float(group["weight_decay"]),

@@ -8,7 +8,7 @@ from typing import Any
 from kernels.rules import RADAM as TEXT
 
 from ..tensor import Tensor
-from .groups import Range
+from .groups import Range, averages
 from .optimizer import Optimizer
 from .record import Record
 
@@ -67,10 +67,7 @@ class RAdam(Optimizer):
         r = (rho - 4) * (rho - 2) * longest / ((longest - 4) * (longest - 2) * rho) if rectified else 1.0
         return dict(
             lr=lr,
-            beta1=beta1,
-            one_minus_beta1=1 - beta1,
-            beta2=beta2,
-            one_minus_beta2=1 - beta2,
+            **averages(beta1, beta2),
             eps=eps / sqrt(bias2) if group["eps_hat"] else eps,  # beside sqrt(v) and not beside sqrt(v^)
             weight_decay=float(group["weight_decay"]),
             step_size=lr * sqrt(r) / (1 - beta1**t),

@@ -15,7 +15,7 @@ from kernels.rules import MATRIX_GRADIENT, MATRIX_STEP, SHAMPOO_GRAFT
 from ..arena import cut
 from ..backend import SILENT, Array, empty, hush, unhush, xp_of
 from ..tensor import Tensor
-from .groups import Range
+from .groups import Range, averages
 from .lars import call
 from .matrix import MatrixRule, Shape, check_count, compute_kind, eigh, matmul, matrix_view
 from .optimizer import Run
@@ -194,10 +194,7 @@ class Shampoo(MatrixRule):
             share=1.0 if beta == 1 else 1 - beta,  # of a new gradient in the sums
             added=0.0 if beta == 1 else (1 - beta) * float(group["eps"]),
             refresh=float((t - 1) % int(group["refresh_period"]) == 0),
-            beta1=beta1,
-            one_minus_beta1=1 - beta1,
-            beta2=beta2,
-            one_minus_beta2=1 - beta2,
+            **averages(beta1, beta2),
             bias1=1 - beta1**t,
             bias2=1 - beta2**t,
             eps=float(group["grafting_eps"]),

@@ -12,7 +12,7 @@ from kernels.rules import SOAP as TEXT
 from ..arena import cut
 from ..backend import SILENT, Array, empty, hush, unhush, xp_of
 from ..tensor import Tensor
-from .groups import number
+from .groups import averages, number
 from .lars import call
 from .matrix import MatrixRule, Shape, check_count, compute_kind, eigh, matmul, matrix_view, merged
 from .optimizer import Run
@@ -139,10 +139,7 @@ class SOAP(MatrixRule):
             beta=beta,
             first=float(s == 0),
             refresh=float(s > 0 and s % int(group["precondition_frequency"]) == 0),
-            beta1=beta1,
-            one_minus_beta1=1 - beta1,
-            beta2=beta2,
-            one_minus_beta2=1 - beta2,
+            **averages(beta1, beta2),
             eps=float(group["eps"]),
         )
 

@@ -41,7 +41,7 @@ from ..labels import draw
 from ..ops.layers import quarters
 from ..tensor import Tensor
 from .excursion import pieces
-from .groups import Range
+from .groups import Range, averages
 from .optimizer import Optimizer, Run
 from .record import Record
 from .whole import release
@@ -173,8 +173,7 @@ class SophiaH(Sophia):
         beta1 = float(group["betas"][0])
         return dict(
             lr=float(group["lr"]),
-            beta1=beta1,
-            one_minus_beta1=1 - beta1,
+            **averages(beta1),
             weight_decay=float(group["weight_decay"]),
             bias1=1 - beta1**t if group["bias_correction"] else 1.0,
             scale=float(group["rho"]),
@@ -311,8 +310,7 @@ class SophiaG(Sophia):
         beta1 = float(group["betas"][0])
         return dict(
             lr=float(group["lr"]),
-            beta1=beta1,
-            one_minus_beta1=1 - beta1,
+            **averages(beta1),
             weight_decay=float(group["weight_decay"]),
             bias1=1.0,
             scale=float(group["rho"]) * float(group["bs"] if self.bs is None else self.bs),
