@@ -9,21 +9,25 @@ from kernels.elementwise import Elementwise
 
 ROWS = 256  # of the table: so many steps ahead
 
-# row = table[count mod 256], word <- word + stride, count <- count + 1; each element has a count of its own
-#     unless: where found is not 0 the step will be left out, and is not counted
+# row = table[at mod 256], word <- word + stride; `at` counts the steps so far: each element's own count, or,
+# where a GradScaler may leave steps out, that of its optimizer: taken[whose], if whose >= 0
 TICK = Elementwise(
     "tick",
-    "raw T table, uint64 stride, raw float32 found",
+    "raw T table, uint64 stride, raw int64 taken, int64 whose",
     "int64 count, T row, uint64 word",
     flags="unless",
     body="""
-    int64 before = count;
-    row = table[before % 256 * n + i];
-    word = word + stride;
     #if unless
-    count = found[0] == float32(0) ? before + 1 : before;
+    int64 at = whose < int64(0) ? count : taken[max(whose, int64(0))];
     #else
-    count = before + 1;
+    int64 at = count;
     #endif
+    row = table[at % 256 * n + i];
+    word = word + stride;
+    count = count + 1;
 """,
 )
+
+# Called unless a flag is set: steps that were taken, and the norm of the last of them.
+ONE_MORE = Elementwise("one_more", "", "int64 count", body="count = count + 1;")
+HOLD = Elementwise("hold", "S x", "S y", body="y = x;")

@@ -9,6 +9,10 @@ over the arena's gradients, which looks for inf and nan as well, and a small one
 `step` reads that flag: the one host read. A skipped step touches nothing: no parameter, no state, no step
 count, no hook; `skipped` says so, and who counts steps for a schedule leaves that one out.
 
+In a captured step (minigrad/graph) nothing is read: the optimizer's kernels look at the flag themselves, and
+its scalars stay at their row. Then `skipped` reads when it is asked for, and the optimizer's step counts are
+corrected when somebody wants them.
+
 Which gradients are scaled is known exactly: the backward pass of a scaled loss marks those that it adds to,
 `unscale_` takes the mark away. Clipping refuses marked ones.
 """
@@ -22,9 +26,21 @@ from typing import Any
 
 import numpy as np
 
+from kernels.cuda import graph
 from kernels.scaling import UPDATE_SCALE
+from kernels.tick import HOLD
 
-from ..backend import Array, cuda_is_available, device_of, float16, full, to_device, to_host
+from ..backend import (
+    Array,
+    cuda_is_available,
+    device_of,
+    float16,
+    full,
+    on_device,
+    to_device,
+    to_host,
+    xp_of,
+)
 from ..nn.utils.clip_grad import clip_grad_norm_
 from ..ops.constants import constants
 from ..public.promote import cast, result_type
@@ -58,7 +74,10 @@ class GradScaler:
     backoff_factor   < 1, after a step with inf or nan
     enabled          False: scale() returns what it gets, step() steps
 
-    skipped          whether the last step() left the optimizer as it was
+    skipped          whether the last step() left the optimizer as it was; after a captured one it is a read
+    found_inf        the same as a 0-d float32 Tensor on the device, not 0 if it did, for a captured step to
+                     return
+    skips            how many steps were left out, of those that are known; optimizer.settle() knows all
     grad_norm        the total norm before clipping, of the last step(clip=) that clipped; a 0-d Tensor
     """
 
@@ -89,8 +108,29 @@ class GradScaler:
         self._inverse: Array = None  # 1 / scale
         self._tracker: Array = None  # float64 (1,): good steps in a row
         self._states: dict[Any, _State] = {}
-        self.skipped = False
-        self.grad_norm: Tensor | None = None
+        self.skips = 0
+        self._skipped = False
+        self._flag: Array = None  # found_inf of the last step
+        self._norm: Tensor | None = None
+        self._held: Array = None  # where captured steps put the norm
+        self._captured = False  # whether the last step was a captured one
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the last step() left the optimizer as it was."""
+        return bool(to_host(self._flag)[0] != 0) if self._captured else self._skipped
+
+    @property
+    def found_inf(self) -> Tensor | None:
+        """Not 0 if the last step() left the optimizer as it was; None before the first."""
+        return None if self._flag is None else Tensor(self._flag.reshape(()))
+
+    @property
+    def grad_norm(self) -> Tensor | None:
+        """The total norm before clipping, of the last step(clip=) that clipped."""
+        if not self._captured or self._held is None:
+            return self._norm
+        return Tensor(xp_of(self._held).array(self._held).reshape(()))  # the next step writes there
 
     # ------------------------------------------------------------------------------------------------ scaling
 
@@ -177,18 +217,37 @@ class GradScaler:
             raise RuntimeError(
                 "No inf checks were recorded for this optimizer: none of its parameters has a gradient"
             )
-        result = None
-        self.skipped = bool(to_host(state.found_inf)[0])
-        if not self.skipped:
+        result, self._flag = None, state.found_inf
+        recorder = graph.current()
+        self._captured = recorder is not None and on_device(state.found_inf)
+        if self._captured:
+            recorder.scalers[self] = None
             self._clip(optimizer, clip)
-            result = optimizer.step(*args, **kwargs)
+            with recorder.leaving_out(self, optimizer, state.found_inf):
+                self._hold(clip)
+                result = optimizer.step(*args, **kwargs)
+        else:
+            self._skipped = bool(to_host(state.found_inf)[0])
+            self.skips += self._skipped
+            if not self._skipped:
+                self._clip(optimizer, clip)
+                result = optimizer.step(*args, **kwargs)
         state.stage = Stage.STEPPED
         return result
+
+    def _hold(self, clip: float | None) -> None:
+        """Keep the norm where the next captured step finds it, if this one is taken."""
+        if clip is None or self._norm is None:
+            return
+        norm = self._norm.array.reshape(1)
+        if self._held is None or (self._held.dtype, device_of(self._held)) != (norm.dtype, device_of(norm)):
+            self._held = full((1,), np.nan, norm.dtype, device_of(norm))
+        HOLD(norm, self._held)
 
     def _clip(self, optimizer: Any, clip: float | None) -> None:
         if clip is not None:
             params = [p for group in optimizer.param_groups for p in group["params"]]
-            self.grad_norm = clip_grad_norm_(params, clip)
+            self._norm = clip_grad_norm_(params, clip)
 
     def update(self, new_scale: Any = None) -> None:
         """The scale of the next iteration, from what this one found; or new_scale. Reads nothing back.
@@ -201,7 +260,11 @@ class GradScaler:
             raise RuntimeError(
                 "Attempted update but _scale is None: scaler.scale(loss) was not called before"
             )
+        recorder = graph.current()
+        if recorder is not None:
+            recorder.scalers[self] = None
         if new_scale is not None:
+            graph.refuse("GradScaler.update is given a scale")
             self._set(new_scale)
         else:
             flags = [s.found_inf for s in self._states.values() if s.found_inf is not None]
@@ -231,6 +294,31 @@ class GradScaler:
         else:
             self._scale.fill(np.float32(new_scale))
             self._inverse.fill(inverse_of(new_scale))
+
+    # ---------------------------------------------------------------------------------------- captured steps
+
+    def between(self) -> bool:
+        """Whether an optimizer was unscaled or stepped since the last update()."""
+        return bool(self._states)
+
+    def options(self) -> tuple:
+        """What is the same at every replay of a captured step."""
+        return (
+            self._growth_factor,
+            self._backoff_factor,
+            self._growth_interval,
+            id(self._scale),
+            self._enabled,
+        )
+
+    def saying(self) -> tuple:
+        """What a step leaves here on the host."""
+        return self._flag, self._norm, self._held, self._captured, dict(self._states)
+
+    def said(self, left: tuple) -> None:
+        """Be as a step, captured before, would leave it."""
+        self._flag, self._norm, self._held, self._captured, states = left
+        self._states = dict(states)
 
     # -------------------------------------------------------------------------------------------------- state
 
@@ -311,4 +399,5 @@ class GradScaler:
                 "after scaler.update()."
             )
         numbers = dict(_init_scale=self.get_scale(), _init_tracker=self._get_growth_tracker())
-        return self.__dict__ | numbers | dict(_scale=None, _inverse=None, _tracker=None, grad_norm=None)
+        arrays = ("_scale", "_inverse", "_tracker", "_flag", "_norm", "_held")
+        return self.__dict__ | numbers | dict.fromkeys(arrays) | dict(_captured=False)

@@ -94,6 +94,7 @@ class Captured:
         self.forms: dict[Any, Any] = {}
         self.leaves: dict[Tensor, None] = {}
         self.modules: dict[Any, None] = {}
+        self.scalers: dict[Any, None] = {}
         self.growing: Any = None  # the key of a run that met new leaves or modules
         functools.update_wrapper(self, function, updated=())
 
@@ -105,6 +106,8 @@ class Captured:
         if self.schedule is not None:
             self.schedule(0)
         if self.why or graph.current() is not None:  # inside of another captured step it is part of that
+            return self.function(*args, **kwargs)
+        if any(scaler.between() for scaler in self.scalers):
             return self.function(*args, **kwargs)
         call = Call(args, kwargs)
         if not any(on_device(t.array) for t in (*call.tensors, *self.leaves)):
@@ -161,8 +164,11 @@ class Captured:
     def _discover(self, args: tuple, kwargs: dict) -> Any:
         """A first call without Tensors on a device: what does it train?"""
         recorder = Recorder()
-        with asking(recorder):
-            out = self.function(*args, **kwargs)
+        try:
+            with asking(recorder):
+                out = self.function(*args, **kwargs)
+        finally:
+            self._settle(recorder)
         self.leaves |= recorder.leaves
         self.modules |= recorder.modules
         if not any(on_device(leaf.array) for leaf in self.leaves):
@@ -176,15 +182,18 @@ class Captured:
         versions = {leaf.arena: leaf.arena.version[0] for leaf in self.leaves if leaf.arena is not None}
         for arena in versions:
             stale(arena)
-        with asking(recorder), graph.allocating(entry.pool):
-            out = self.function(*args, **kwargs)
+        try:
+            with asking(recorder), graph.allocating(entry.pool):
+                out = self.function(*args, **kwargs)
+        finally:
+            left_out = self._settle(recorder)
         for arena, version in versions.items():
             if arena.version[0] - version != recorder.updates[arena]:
                 recorder.refuse("parameters change otherwise than by the step of an optimizer")
         if blas.library() is None:
             recorder.refuse(blas.why())
         entry.watched = recorder
-        entry.runs += 1
+        entry.runs += not left_out  # a step that was left out has not shown all
         if not (
             recorder.leaves.keys() <= self.leaves.keys() and recorder.modules.keys() <= self.modules.keys()
         ):
@@ -192,6 +201,17 @@ class Captured:
             self.modules |= recorder.modules
             self.growing = key
         return copies(out)
+
+    def _settle(self, recorder: Recorder) -> bool:
+        """Read what a GradScaler found in a step that was watched; whether it left one out."""
+        self.scalers |= dict.fromkeys(recorder.scalers)
+        for scaler in recorder.scalers:
+            if scaler.between():
+                recorder.refuse("a GradScaler's unscale_, step and update are not in one captured function")
+        found = {optimizer: undo.settle() for optimizer, undo in recorder.found.items()}
+        for optimizer, left_out in found.items():
+            recorder.scaled[optimizer][0].skips += left_out
+        return any(found.values())
 
     def _eagerly(self, reason: str, args: tuple, kwargs: dict) -> Any:
         self._note(reason)

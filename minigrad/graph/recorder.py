@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 
 from kernels.cuda import graph
+from kernels.tick import ONE_MORE
 
+from ..backend import device_of, empty, to_host
 from ..nn.hooks import Hooks
 from ..optim.optimizer import Optimizer
 from ..tensor import Tensor
@@ -47,6 +49,23 @@ class Launch:
         self.columns: list[tuple[int, str]] = []
 
 
+class Undo:
+    """The counts of an optimizer before a step that its GradScaler may leave out, and the flag that tells."""
+
+    def __init__(self, optimizer: Optimizer, found: Any):
+        self.optimizer, self.found = optimizer, found
+        self.steps, self.kept = dict(optimizer.steps), dict(optimizer.kept)
+
+    def settle(self) -> bool:
+        """Take the counts back if the step was left out, and say whether it was. Reads the device."""
+        left_out = bool(to_host(self.found)[0] != 0)
+        if left_out:
+            self.optimizer.counted.update(self.steps)
+            self.optimizer.carried.clear()
+            self.optimizer.carried.update(self.kept)
+        return left_out
+
+
 class Recorder:
     """Asked by whatever a graph cannot simply repeat, while a step is watched or captured.
 
@@ -67,6 +86,11 @@ class Recorder:
         self.columns = self.draws = self.addresses = 0
         self.kind: str | None = None  # the type of the scalars
         self.keys: list[tuple] = []  # of the batches whose addresses the table is to hold
+        self.scalers: dict[Any, None] = {}  # the GradScalers that step or update in it
+        self.scaled: dict[
+            Optimizer, tuple[Any, int]
+        ] = {}  # stepped by a scaler -> it, the place of the count
+        self.found: dict[Optimizer, Undo] = {}
 
     @property
     def capturing(self) -> bool:
@@ -113,6 +137,24 @@ class Recorder:
         usual = kind.update is Optimizer.update and kind.step is Optimizer.step
         if not usual or not (kind.launch is Optimizer.launch or optimizer.steady):
             self.refuse(f"{name} has a step of its own kind")
+
+    @contextlib.contextmanager
+    def leaving_out(self, scaler: Any, optimizer: Optimizer, found: Any) -> Iterator[None]:
+        """In the block an optimizer steps, but nothing is written where found is not 0."""
+        if optimizer in self.scaled:
+            self.refuse(f"{type(optimizer).__name__} is stepped twice by a GradScaler")
+        slot = len(self.scaled)
+        self.scaled[optimizer] = (scaler, slot)
+        self.found[optimizer] = Undo(optimizer, found)
+        counter = empty((1,), np.dtype(np.int64), device_of(found))
+        if self.clock is not None:
+            counter = self.clock.taken[slot : slot + 1]
+        self.unless = found
+        try:
+            yield
+            ONE_MORE(counter)
+        finally:
+            self.unless = None
 
     def launching(self, optimizer: Optimizer, group: dict, flags: tuple, run: Any, scalars: dict) -> None:
         """What the kernels take from `scalars` until the next call of this or of `updated` is this run's."""

@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 
 from kernels.cuda import blas, graph
-from kernels.tick import ROWS
 
 from .. import random
-from ..backend import empty, on_device
+from ..backend import empty
 from ..ops import attention, constants
+from ..optim.optimizer import Optimizer
 from ..tensor import Tensor
 from .calls import Call, copies
 from .clock import Clock
 from .recorder import Recorder, Refused, asking
+from .rows import Rows
 
 
 class Graph:
@@ -38,7 +39,7 @@ class Graph:
             # not from the pool: what it has free is what the capture will need
             self.statics = [Tensor(empty(t.array.shape, t.array.dtype, t.device)) for t in call.tensors]
             where = next(iter(seen.leaves or call.tensors)).device
-            self.clock = Clock(seen.columns, seen.draws, seen.kind, where)
+            self.clock = Clock(seen.columns, seen.draws, len(seen.scaled), seen.kind, where)
             self.clock.tick()  # so that it is compiled
             self.clock.restart()
             self.table = empty((max(seen.addresses, 1),), np.dtype(np.int64), where)
@@ -53,10 +54,12 @@ class Graph:
 
             with asking(recorder), graph.allocating(self.pool):
                 made, out = graph.captured(body, on)
-            counts = [(r.columns, r.draws) for r in (recorder, seen)]
+            counts = [(r.columns, r.draws, len(r.scaled)) for r in (recorder, seen)]
             if counts[0] != counts[1]:
                 raise Refused(f"the step takes other numbers than at warm-up: {counts[0]}, {counts[1]}")
             self.found = recorder
+            self.rows = Rows(self.clock, recorder)
+            self.scalers = [(s, s.saying(), s.options()) for s in recorder.scalers]
             self.after = [(leaf, state_of(leaf), _marked(leaf)) for leaf in recorder.leaves | seen.leaves]
             self.grads = [leaf.grad if kind == "elsewhere" else None for leaf, kind, _ in self.after]
             self.place = [(leaf, leaf.array) for leaf, *_ in self.after]
@@ -66,8 +69,6 @@ class Graph:
             self.held = [*constants.held.values(), *attention._held.values()]  # the graph reads them
         finally:
             before.restore()
-        self.ticks, self.end, self.late = 0, 0, False
-        self.expected: list[Any] = [None] * ROWS
         self.drawn: Any = None
         self.copied: list[Any] = [None] * len(self.statics)
         self.made = made
@@ -79,14 +80,17 @@ class Graph:
         for leaf, array in self.place:
             if leaf.array is not array:
                 return False
+        self.rows.settled()
         for launch in self.found.launches:
-            if launch.flags != launch.optimizer.flags(launch.group):
+            rule = launch.optimizer
+            if launch.flags != rule.flags(launch.group):
                 return False
-            steps = launch.optimizer.steps
-            t = steps.get(launch.params[0])
-            if not all(steps.get(p) == t for p in launch.params):
+            t = rule.counted.get(launch.params[0])
+            if t == 0 and type(rule).begin is not Optimizer.begin:
                 return False
-        return True
+            if not all(rule.counted.get(p) == t for p in launch.params):
+                return False
+        return all(scaler.options() == options for scaler, _, options in self.scalers)
 
     def replay(self, call: Call, schedule: Any) -> Any:
         on = graph.stream()
@@ -99,7 +103,7 @@ class Graph:
                 static.array[...] = t.array
                 self.copied[k] = version
         if self.found.columns:
-            self._numbers(on, schedule)
+            self.rows.prepare(on, schedule)
         if self.clock.draws:
             state = random.philox_state()
             if state != self.drawn:
@@ -108,83 +112,11 @@ class Graph:
         self._left()
         return copies(self.out)
 
-    def _base(self) -> list[int]:
-        return [launch.optimizer.steps[launch.params[0]] for launch in self.found.launches]
-
-    def _options(self) -> list[tuple]:
-        """The options of all groups, to be compared; a Tensor on the host counts as its number."""
-        found = []
-        for launch in self.found.launches:
-            options = [v for k, v in launch.group.items() if k not in ("params", "param_names")]
-            found.append(
-                tuple(
-                    [
-                        v if not isinstance(v, Tensor) or on_device(v.array) else float(v.array)
-                        for v in options
-                    ]
-                )
-            )
-        return found
-
-    def _numbers(self, on: Any, schedule: Any) -> None:
-        """See to it that the table has the row of this step."""
-        kept = [launch.optimizer.kept.get(launch.params[0]) for launch in self.found.launches]
-        now = (self._base(), self._options())
-        if self.ticks < self.end:
-            expected = self.expected[self.ticks % ROWS]
-            same = expected[0] == now[0] and expected[1] == now[1]
-            if same and all(a is b or a == b for a, b in zip(expected[2], kept)):
-                self.late = False
-                return
-            changed = True
-        else:
-            changed = False
-        # somebody who writes at every step gets one row a step, everybody else all that the table holds
-        ahead = 1 if changed and self.late else ROWS
-        self.late = changed
-        self._upload(ahead, kept, on, schedule)
-
-    def _upload(self, ahead: int, kept: list, on: Any, schedule: Any) -> None:
-        values = np.zeros((ahead, self.clock.size))
-        launches, base = self.found.launches, self._base()
-        carried = [dict(k or {}) for k in kept]
-        for n in range(ahead):
-            if schedule is not None:
-                schedule(n)
-            at = [t + n * self.found.steps[x.optimizer] for t, x in zip(base, launches)]
-            self.expected[(self.ticks + n) % ROWS] = (at, self._options(), [dict(k) for k in carried])
-            for k, launch in enumerate(launches):
-                t = at[k] + launch.lag + 1
-                rule: Any = launch.optimizer
-                given = (launch.group, t, carried[k]) if rule.carries else (launch.group, t)
-                scalars = rule.scalars(*given)
-                for column, name in launch.columns:
-                    values[n, column] = scalars[name]
-            if not any(x.optimizer.carries for x in launches):
-                self.expected[(self.ticks + n) % ROWS] = (at, self._options(), kept)
-            self.carried = carried
-        if schedule is not None:
-            schedule(0)
-        with np.errstate(over="ignore"):
-            rows = values.astype(self.clock.kind)
-        first = self.ticks % ROWS
-        if first + ahead <= ROWS:
-            self.clock.table[first : first + ahead].set(rows, stream=on)
-        else:
-            self.clock.table[first:].set(rows[: ROWS - first], stream=on)
-            self.clock.table[: first + ahead - ROWS].set(rows[ROWS - first :], stream=on)
-        self.end = self.ticks + ahead
-
     def _left(self) -> None:
         """What the step leaves on the host."""
-        for launch in self.found.launches:
-            rule = launch.optimizer
-            t = rule.steps[launch.params[0]] + 1
-            rule.steps.update(dict.fromkeys(launch.params, t))
-            if rule.carries:
-                new = dict(rule.kept.get(launch.params[0], {}))
-                rule.scalars(launch.group, t, new)  # type: ignore[call-arg]
-                rule.kept.update(dict.fromkeys(launch.params, new))
+        self.rows.step()
+        for scaler, said, _ in self.scalers:
+            scaler.said(said)
         for arena, times in self.found.updates.items():
             arena.version[0] += times
         for (leaf, kind, scaled), elsewhere in zip(self.after, self.grads):
@@ -198,7 +130,6 @@ class Graph:
                 grad.scaled = scaled
             if leaf.arena is not None:
                 stale(leaf.arena)
-        self.ticks += 1
         if self.clock.draws:
             random.next_offset(self.clock.draws)
             self.drawn = random.philox_state()
@@ -229,6 +160,7 @@ class Host:
             for leaf in seen.leaves
         ]
         self.generator, self.offset = random.default_generator, random.default_generator.offset
+        self.scalers = [(scaler, scaler.saying()) for scaler in seen.scalers]
 
     def restore(self) -> None:
         for optimizer, steps, kept in self.optimizers:
@@ -242,3 +174,5 @@ class Host:
             if leaf.arena is not None:
                 stale(leaf.arena)
         self.generator.offset = self.offset
+        for scaler, said in self.scalers:
+            scaler.said(said)

@@ -74,6 +74,7 @@ class Optimizer(Hooked):
     carries: ClassVar[tuple[str, ...]] = ()  # names of numbers that a parameter keeps from step to step
     ignored: ClassVar[tuple[str, ...]] = ("foreach", "fused", "capturable", "differentiable")
     steady: ClassVar[bool] = False  # a `launch` of one's own launches the same at every t but for the scalars
+    unsettled: Callable[[], None] | None = None  # takes back what was counted of captured steps left out
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
         """TypeError, saying what the rule takes, for a keyword that it does not."""
@@ -107,14 +108,36 @@ class Optimizer(Hooked):
         """The attributes of an optimizer that has no parameters yet."""
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
-        self.steps: dict[Tensor, int] = {}  # t of each parameter: how many steps it has taken
-        self.kept: dict[Tensor, dict[str, float]] = {}  # the further numbers of a rule that carries some
+        self.unsettled = None
+        self.counted: dict[Tensor, int] = {}
+        self.carried: dict[Tensor, dict[str, float]] = {}
         self.own: dict[Any, dict[str, Any]] = defaultdict(dict)  # the state of a subclass without a kernel
         self.unhook()
 
     def parameters(self) -> list[Tensor]:
         """The parameters of all groups, in order."""
         return [p for group in self.param_groups for p in group["params"]]
+
+    @property
+    def steps(self) -> dict[Tensor, int]:
+        """t of each parameter: how many steps it has taken."""
+        self.settle()
+        return self.counted
+
+    @property
+    def kept(self) -> dict[Tensor, dict[str, float]]:
+        """The further numbers of a rule that carries some."""
+        self.settle()
+        return self.carried
+
+    def settle(self) -> None:
+        """Know which captured steps a GradScaler left out (minigrad/graph/rows.py): one read of the device.
+
+        Whoever asks for step counts or state calls it; nothing happens after steps that were not captured.
+        """
+        if self.unsettled is not None:
+            take_back, self.unsettled = self.unsettled, None
+            take_back()
 
     # ----------------------------------------------------------------------------------------- for subclasses
 
@@ -322,8 +345,9 @@ class Optimizer(Hooked):
         self.telling("loaded")
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = {k: v for k, v in self.__dict__.items() if k not in ("hooks", "steps", "kept", "own")}
-        return kept | {"saved": self.bare()}
+        saved = self.bare()  # settles
+        left = ("hooks", "unsettled", "counted", "carried", "own")
+        return {k: v for k, v in self.__dict__.items() if k not in left} | {"saved": saved}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         saved = kept.pop("saved")

@@ -61,9 +61,17 @@ class Wrapper(Optimizer):
         return self.optimizer.defaults
 
     @property
-    def steps(self) -> dict[Tensor, int]:  # type: ignore[override]
+    def steps(self) -> dict[Tensor, int]:
         """t of each parameter, as the rule inside counts."""
         return self.optimizer.steps
+
+    @property
+    def kept(self) -> dict[Tensor, dict[str, float]]:
+        """The further numbers of the rule inside."""
+        return self.optimizer.kept
+
+    def settle(self) -> None:
+        self.optimizer.settle()
 
     @property
     def innermost(self) -> Optimizer:
