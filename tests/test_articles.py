@@ -1,7 +1,8 @@
 """docs/articles.md and the tests of its findings, tests/test_articles_*.py, tell the same.
 
-The findings are about four well-known articles: a textbook chapter (T), a guide to update rules (G), a tutorial
-with code (C), an encyclopedia's entry (E). Their code stands in the tests in short form, as they print it.
+The findings are about four well-known articles: a textbook chapter (T), a guide to update rules (G), a
+tutorial with code (C), an encyclopedia's entry (E). Their code stands in the tests in short form, as they
+print it.
 """
 
 import re
