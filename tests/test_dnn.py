@@ -260,6 +260,16 @@ def test_views_and_odd_addresses_are_copied_first(device):
     assert not by_columns(device)
 
 
+def test_memory_that_it_cannot_write_to_is_left_to_columns(device):
+    x, w = on_device(material((2, 3, 5, 5), (4, 3, 3, 3)), "float32")
+    win = Windows((5, 5), (3, 3), (1, 1), (0, 0), (1, 1), (3, 3))
+    spread = mg.zeros(2, 4, 3, 6).to("cuda").array[..., ::2]
+    odd = mg.zeros(73).to("cuda").array[1:].reshape(2, 4, 3, 3)
+    for out in (spread, odd):
+        assert dnn.product("forward", x.array, w.array, out, win, 1) is None
+    assert device.cudnn.calls == []
+
+
 def test_a_weights_gradient_lands_in_its_arena(device):
     layer = nn.Conv2d(3, 4, 3, bias=False).to("cuda")
     optimizer = optim.SGD(layer.parameters(), lr=0.1)
@@ -443,8 +453,8 @@ def test_it_says_whether_it_is_there(device):
 # ---- captured steps
 
 
-def trained(capture, steps=8, switch=()):
-    """(losses, weights, the step) of a small network; cuDNN is switched over before the steps named."""
+def trained(capture, steps=8, switch=(), name="enabled"):
+    """(losses, weights, the step) of a small network; the switch is turned before the steps named."""
     mg.manual_seed(1)
     model = SmallCNN(1, 8, 5, (3, 4), dropout=0.2).to("cuda")
     optimizer = optim.AdamW(model.parameters(), lr=1e-2)
@@ -463,7 +473,7 @@ def trained(capture, steps=8, switch=()):
     losses = []
     for k in range(steps):
         if k in switch:
-            mg.backends.cudnn.enabled = not mg.backends.cudnn.enabled
+            setattr(mg.backends.cudnn, name, not getattr(mg.backends.cudnn, name))
         losses.append(run(x[8 * (k % 8) : 8 * (k % 8) + 8], y[8 * (k % 8) : 8 * (k % 8) + 8]))
     return [float(v) for v in losses], [host(t) for t in model.state_dict().values()], run
 
@@ -476,10 +486,10 @@ def test_captured_steps_are_the_eager_ones_bit_for_bit(device):
     assert captured == losses and all(np.array_equal(a, b) for a, b in zip(weights, found))
 
 
-def test_switching_over_makes_another_graph(device):
-    losses, weights, _ = trained(False, 16, switch=(5, 10))
-    mg.backends.cudnn.enabled = True
-    captured, found, run = trained(True, 16, switch=(5, 10))
+@pytest.mark.parametrize("name", ["enabled", "allow_tf32"])
+def test_switching_over_makes_another_graph(device, name):
+    losses, weights, _ = trained(False, 16, (5, 10), name)
+    captured, found, run = trained(True, 16, (5, 10), name)
     assert run.why == "" and run.graphs == 2
     assert captured == losses and all(np.array_equal(a, b) for a, b in zip(weights, found))
 
