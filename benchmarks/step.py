@@ -1,7 +1,8 @@
 """How long a training step takes beside PyTorch, JAX and NumPy by hand: one process, alternating blocks.
 
     python benchmarks/step.py                                 all workloads, one thread
-    python benchmarks/step.py --workloads w1-32 w5 --threads 2 --save step
+    python benchmarks/step.py --threads 1 2 --save step       with one thread, then with two
+    python benchmarks/step.py --workloads w1-32 w5
     python benchmarks/step.py --memory                        peak memory, each in a process of its own
 
 Workloads (float32; shared by all contestants: data, initial weights, and what a step is):
@@ -30,6 +31,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +41,15 @@ arguments = argparse.ArgumentParser(description="Time of a training step.", allo
 arguments.add_argument("--against", choices=["torch", "nothing"], default="torch", help="whom to run beside")
 arguments.add_argument("--workloads", nargs="+", metavar="W", help="names as above (default: all)")
 arguments.add_argument("--contestants", nargs="+", metavar="C", help="names of columns (default: all)")
-arguments.add_argument("--threads", type=int, default=1, metavar="N", help="threads of all (default: 1)")
+arguments.add_argument("--threads", nargs="+", type=int, default=[1], metavar="N", help="threads of all (1)")
 arguments.add_argument("--blocks", type=int, default=9, metavar="N", help="alternating blocks (default: 9)")
 arguments.add_argument("--memory", action="store_true", help="peak memory of each instead of its time")
 arguments.add_argument("--save", metavar="NAME", help="write results/NAME.json, NAME.md and NAME.png")
 arguments.add_argument("--json", metavar="FILE", help="write the figures there")
 options = arguments.parse_args() if __name__ == "__main__" else arguments.parse_args([])
-threads(options.threads)
-if options.threads == 1:
+COUNT = options.threads[0]  # libraries ask once: each further count has a process of its own
+threads(COUNT)
+if COUNT == 1:
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
 import numpy as np
@@ -166,7 +169,7 @@ def memory(work: Workload) -> dict[str, Any]:
 
 def environment() -> dict[str, Any]:
     """What the figures depend on."""
-    found: dict[str, Any] = {"threads": options.threads, "blocks": options.blocks}
+    found: dict[str, Any] = {"threads": COUNT, "blocks": options.blocks}
     found |= {"python": platform.python_version(), "numpy": np.__version__, "kernels": kernels.machine()}
     for package in ("torch", "jax"):
         if package in sys.modules:
@@ -237,25 +240,43 @@ def main() -> None:
             import torch
         except ImportError:
             arguments.error("--against torch: torch is not installed; make bench ORACLES=1 installs it")
-        torch.set_num_threads(options.threads)
-    kernels.set_num_threads(options.threads)
+        torch.set_num_threads(COUNT)
+    kernels.set_num_threads(COUNT)
     results = []
     for name in names:
         result = memory(WORKLOADS[name]) if options.memory else compare(WORKLOADS[name])
         results.append(result)
         print(json.dumps(result), flush=True)
-    report = {"machine": environment(), "results": results}
-    print(json.dumps(report["machine"]))
+    reports = [{"machine": environment(), "results": results}]
+    print(json.dumps(reports[0]["machine"]))
     if not options.memory:
         print(table(results))
+    reports += [elsewhere(count) for count in options.threads[1:]]
     if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
+        Path(options.json).write_text(json.dumps(reports, indent=1) + "\n")
     if options.save:
-        (RESULTS / f"{options.save}.json").write_text(json.dumps(report, indent=1) + "\n")
+        (RESULTS / f"{options.save}.json").write_text(json.dumps(reports, indent=1) + "\n")
         if not options.memory:
-            head = "\n".join(f"- {k}: {v}" for k, v in report["machine"].items())
-            (RESULTS / f"{options.save}.md").write_text(f"{head}\n\n{table(results)}\n")
+            (RESULTS / f"{options.save}.md").write_text("\n".join(map(page, reports)))
             picture(results, RESULTS / f"{options.save}.png")
+
+
+def elsewhere(count: int) -> dict[str, Any]:
+    """The same with another number of threads, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "report.json"
+        same = ["--against", options.against, "--blocks", str(options.blocks), *["--memory"] * options.memory]
+        for flag, names in (("--workloads", options.workloads), ("--contestants", options.contestants)):
+            same += [flag, *names] if names else []
+        command = [sys.executable, __file__, *same, "--threads", str(count), "--json", str(place)]
+        subprocess.run(command, check=True)
+        return json.loads(place.read_text())[0]
+
+
+def page(report: dict[str, Any]) -> str:
+    """A report in Markdown: what it was measured with, and the table."""
+    head = "\n".join(f"- {k}: {v}" for k, v in report["machine"].items())
+    return f"{head}\n\n{table(report['results'])}\n"
 
 
 if __name__ == "__main__":
