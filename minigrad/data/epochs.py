@@ -4,11 +4,16 @@ An epoch is decided before its first batch: which examples, in which order, cut 
 seed from which batch k's random transforms are drawn as numpy.random.PCG64([seed, k]). So a batch is a
 function of the epoch and k, whoever makes it and whatever was drawn in between; and the state of a loop over
 batches is the epoch, the number of batches that the loop has got, and the generators of later epochs.
+
+Where the data lie on a GPU a batch is a gather, which a captured step (mg.graph.capture) does itself:
+
+    for index in loader.indices:                # the same epochs: index Tensors on the device
+        step(index)                             # begins with  images, labels = loader.gather(index)
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -78,25 +83,41 @@ class Epochs:
         """Name -> Generator or sampler that later epochs are drawn from."""
         return {}
 
+    @property
+    def indices(self) -> Indices | None:
+        """The same epochs as indices for `gather`; None where batches are not gathered on a device."""
+        return None
+
+    def gather(self, index: Tensor) -> Any:
+        """The batch of an index that `indices` gave."""
+        raise TypeError(f"{type(self).__name__} gathers no batches on a device; loop over it instead")
+
     def __iter__(self) -> Iterator[Any]:
+        epoch = self._next()
+        return self._given(epoch, self._made(epoch), self.finish)
+
+    def _next(self) -> Epoch:
+        """The epoch of a loop that begins."""
         epoch, self._resumed = self._resumed or self.begin(), None
         self._open = epoch
-        return self._batches(epoch)
+        return epoch
 
-    def _batches(self, epoch: Epoch) -> Generator[Any, None, None]:
-        made: Any = self._made(epoch, self.prepare(epoch))
-        if self.prefetch:
-            made = prefetched(made, self.prefetch)
+    def _given(self, epoch: Epoch, made: Any, finish: Callable) -> Generator[Any, None, None]:
+        """Give the loop what was made of an epoch, and keep account of it."""
         with closing(made):
             for batch in made:
                 epoch.position += 1
-                yield self.finish(batch)
+                yield finish(batch)
         if self._open is epoch:
             self._open = None
 
-    def _made(self, epoch: Epoch, prepared: Any) -> Generator[Any, None, None]:
-        for k in range(epoch.position, len(epoch.ends)):
-            yield self.make(epoch, prepared, k)
+    def _made(self, epoch: Epoch) -> Generator[Any, None, None]:
+        prepared = self.prepare(epoch)
+        made: Any = (self.make(epoch, prepared, k) for k in range(epoch.position, len(epoch.ends)))
+        if self.prefetch:
+            made = prefetched(made, self.prefetch)
+        with closing(made):
+            yield from made
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loop is, as numbers and Tensors: after load_state_dict() the same batches come.
@@ -152,6 +173,27 @@ class Epochs:
                 "order, ends or position lie outside"
             )
         return Epoch(order, ends, state["seed"], position)
+
+
+class Indices:
+    """A loader's epochs as indices: the loop that it is counts as one over its batches."""
+
+    def __init__(self, loader: Epochs, where: backend.device):
+        self.loader, self.where = loader, where
+
+    def __len__(self) -> int:
+        return len(self.loader)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        epoch = self.loader._next()
+        return self.loader._given(epoch, self._made(epoch), Tensor)
+
+    def _made(self, epoch: Epoch) -> Generator[Any, None, None]:
+        order = self.loader.prepare(epoch)
+        if order is None:
+            order = backend.to_device(np.arange(self.loader.examples()), self.where)
+        for k in range(epoch.position, len(epoch.ends)):
+            yield order[slice(*epoch.bounds(k))]
 
 
 def _narrow(indices: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 Three ways lead to a batch, and the loader takes the shortest:
 
-    a TensorDataset, or a Subset of one     a gather of rows on its device; one upload of indices an epoch
+    a TensorDataset, or a Subset of one     a gather of rows on its device; one upload of indices an epoch;
+                                            on a GPU a captured step may do it (`indices`, epochs.py)
     the same with `transform`               a gather on the host, the transform, one upload a batch
     any other dataset                       item by item, then collate_fn
 
@@ -21,7 +22,7 @@ from .. import backend, random
 from ..tensor import Tensor
 from .collate import collate, place
 from .datasets import Subset, TensorDataset
-from .epochs import Epoch, Epochs, even_ends
+from .epochs import Epoch, Epochs, Indices, even_ends
 from .samplers import RandomSampler, epoch_of
 
 
@@ -38,7 +39,8 @@ class DataLoader(Epochs):
     pin_memory     accepted and without effect
     drop_last      leave out a last batch that is smaller
     generator      what order and transforms are drawn from
-    device         where batches are wanted; a TensorDataset without transform is moved there as a whole, once
+    device         where batches are wanted; a TensorDataset without transform is moved there as a whole,
+                   once, unless it would take more than half of a GPU's free memory
     transform      (images, numpy.random.Generator) -> images, on every batch's first part (transforms.py)
     prefetch       batches that a thread makes ahead of the loop; a TensorDataset on a GPU needs none
     """
@@ -87,7 +89,7 @@ class DataLoader(Epochs):
         self.collate_fn, self.transform = collate_fn or collate, transform
         self.generator = random.default_generator if generator is None else generator
         self.rows, self.index = whole(dataset) if collate_fn is None else (None, None)
-        if self.rows is not None and transform is None and self.device is not None:
+        if self.rows is not None and transform is None and self._fits():
             self._move()
         on_gpu = self.rows is not None and backend.on_device(self.rows.tensors[0].array)
         if on_gpu and transform is not None:
@@ -96,6 +98,15 @@ class DataLoader(Epochs):
                 "have the batches on the GPU"
             )
         self.prefetch = 0 if on_gpu else prefetch
+
+    def _fits(self) -> bool:
+        """Whether the rows may lie where batches are wanted."""
+        if self.device is None or self.device.type == "cpu":
+            return self.device is not None
+        assert self.rows is not None
+        shares = 1.0 if self.index is None else len(self.index) / max(len(self.rows), 1)
+        needed = shares * sum(t.array.nbytes for t in self.rows.tensors if not backend.on_device(t.array))
+        return needed <= backend.cupy().cuda.Device(self.device.index).mem_info[0] / 2
 
     def _move(self) -> None:
         """Rows and their place in the dataset -> the dataset's rows alone, on the device."""
@@ -129,6 +140,17 @@ class DataLoader(Epochs):
         found: dict[str, Any] = {} if self.transform is None else {"generator": self.generator}
         sampler = self.sampler if self.batch_sampler is None else self.batch_sampler
         return found | ({"sampler": sampler} if hasattr(sampler, "state_dict") else {})
+
+    @property
+    def indices(self) -> Indices | None:
+        if self.rows is None or not backend.on_device(self.rows.tensors[0].array):
+            return None
+        return Indices(self, self.rows.tensors[0].device)
+
+    def gather(self, index: Tensor) -> Any:
+        if self.rows is None or self.indices is None:
+            return super().gather(index)
+        return list(self.rows.rows(index.array))
 
     # how a batch is made -----------------------------------------------------------------------------------
 

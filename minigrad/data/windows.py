@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import backend, random
 from ..tensor import Tensor
-from .epochs import Epoch, Epochs, even_ends
+from .epochs import Epoch, Epochs, Indices, even_ends
 
 
 class TextWindows(Epochs):
@@ -102,7 +102,16 @@ class TextWindows(Epochs):
     def make(self, epoch: Epoch, prepared: Any, k: int) -> Any:
         first, last = epoch.bounds(k)
         left = len(self.tokens) - 1 - int(epoch.order[first])  # type: ignore[index]
-        ahead = self._ahead if left >= self.length else self._ahead[:, :, :left]
-        both = self.tokens.take(prepared[first:last, None] + ahead)  # (2, B, T)
+        return self._windows(prepared[first:last], min(left, self.length))
+
+    @property
+    def indices(self) -> Indices | None:
+        return Indices(self, self.device) if self.shuffle and backend.on_device(self.tokens) else None
+
+    def gather(self, index: Tensor) -> Any:
+        return super().gather(index) if self.indices is None else self._windows(index.array, self.length)
+
+    def _windows(self, starts: Any, length: int) -> Any:
+        both = self.tokens.take(starts[:, None] + self._ahead[:, :, :length])  # (2, B, T)
         both = both.astype(np.int64, copy=False)
         return Tensor(both[0]), Tensor(both[1])
