@@ -26,7 +26,7 @@ from kernels.cuda import dnn, graph, libcudnn
 from kernels.windows import Windows
 from minigrad import nn, optim
 from minigrad.nn import functional as F
-from models import SmallCNN
+from models import ResNet9, SmallCNN
 
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
 LAUNCHES = {"convolution", "its image", "its weight"}
@@ -223,6 +223,14 @@ def test_float32_is_float32_until_less_is_asked_for(device, precision):
         ("highest", True): {3}, ("highest", False): {3},
         ("high", True): {0}, ("high", False): {3}, ("medium", True): {0}, ("medium", False): {3},
     }  # fmt: skip
+
+
+def test_float32_is_never_multiplied_in_float16(device, precision):
+    precision("medium")
+    device.cudnn.proposed, device.cudnn.converting = [(1, 0, 0, 1), (5, 0, 0, 1)], {1}
+    convolve()
+    assert [args[7] for args in device.cudnn.called("cudnnConvolutionForward")] == [5]
+    assert set(device.cudnn.maths) == {0}
 
 
 def test_other_types_and_what_they_are_added_up_in(device, precision):
@@ -492,6 +500,27 @@ def test_switching_over_makes_another_graph(device, name):
     captured, found, run = trained(True, 16, (5, 10), name)
     assert run.why == "" and run.graphs == 2
     assert captured == losses and all(np.array_equal(a, b) for a, b in zip(weights, found))
+
+
+def test_a_step_of_resnet_makes_no_columns_and_no_copies(device):
+    """Three products a convolution (the images need no gradient), and nothing around them."""
+    model, rng = ResNet9().to("cuda"), np.random.default_rng(0)
+    optimizer = optim.AdamW(model.parameters())
+    x = mg.tensor(rng.standard_normal((2, 3, 32, 32)).astype("f4")).to("cuda")
+    y = mg.tensor(np.array([1, 2])).to("cuda")
+    counts = {}
+    for enabled in (True, False):
+        mg.backends.cudnn.enabled = enabled
+        for _ in range(2):
+            optimizer.zero_grad()
+            with device.counting() as counts[enabled]:
+                F.cross_entropy(model(x), y).backward()
+                optimizer.step()
+        assert counts[enabled].host_reads == []
+    launches = counts[True].launches
+    assert {name: launches[name] for name in LAUNCHES} == {"convolution": 8, "its image": 7, "its weight": 8}
+    assert not {"columns", "fold", "copy"} & set(launches)
+    assert counts[False].launched - counts[True].launched >= 50
 
 
 def test_a_shape_that_warm_up_did_not_have_is_refused_in_a_capture(device):

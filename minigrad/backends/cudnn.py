@@ -4,8 +4,8 @@
 
 By default a convolution on a GPU is columns and cuBLAS (minigrad/ops/conv.py). cuDNN needs no columns, which
 are most of the bytes, and should be the faster one on large images; but no GPU has been at hand to measure
-it, and what is not measured is not the default. Row H4 of benchmarks/gpu.py (ResNet-9) is where it shows:
-run it with `enabled` False and True. cuDNN serves convolutions only, and no recurrence.
+it, and what is not measured is not the default. Row H4 of benchmarks/gpu.py (ResNet-9, `make bench-gpu
+ARGS="--rows H4"`) runs both, side by side. cuDNN serves convolutions only, and no recurrence.
 
     enabled         whether convolutions and their gradients go to cuDNN; False. Where the library is missing,
                     and for what it does not take, columns go on serving: why() says so, nothing raises

@@ -63,6 +63,7 @@ class FakeCudnn:
         self.starts = starts
         self.unsupported: set[str] = set()
         self.failing: set[str] = set()
+        self.converting: set[int] = set()  # algorithms with CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION
         self.proposed = [(1, NOT_SUPPORTED, 0, 1), (0, 0, 0, 0), (4, 0, 1 << 40, 1), (5, 0, 1000, 1)]
         self.objects: dict[int, dict[str, Any]] = {}
         self.maths: list[int] = []  # of every convolution that ran
@@ -207,6 +208,7 @@ class FakeCudnn:
                 found = Performance.from_address(place)
                 found.algo, found.status, found.time, found.memory = algo, status, -1.0, memory
                 found.determinism, found.mathType = determinism, 0 if math == 3 else math
+                found.mathType = 2 if algo in self.converting else found.mathType
 
         return choose
 
