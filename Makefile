@@ -69,7 +69,7 @@ bench: ## the speed of a training step; ARGS="--against torch" with ORACLES=1
 	@$(setup) $(bench_sets)
 	$(PY) benchmarks/step.py $(ARGS)
 
-bench-gpu: ## whole training steps on a GPU beside torch and JAX: the table H1 to H5; ARGS="--rows H1 H5"
+bench-gpu: ## H1 to H5, whole steps on a GPU beside torch and jax: NOVENV=1 PYTHON=one-that-has-them ARGS="--minutes 9"
 	@$(setup) $(bench_sets)
 	$(PY) benchmarks/gpu.py $(ARGS)
 

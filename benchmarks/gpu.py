@@ -16,16 +16,18 @@
 A step is all of it: the batch gathered from data on the device, forward, backward, clipping, AdamW.
 Contestants start from the same weights and see the same batches. Each runs in a process of its own, ours
 before and after the others (A-B-A): median, fastest and slowest of 7 windows of 200 steps, after 120. The
-beginning, with compiling and capturing, is timed apart. No time counts where the losses of step 1 or step 100
-are not PyTorch's (headline/table.py). Every contestant has its line, won or lost; what did not run says why.
+beginning, with compiling and capturing, is timed apart. No time counts where the losses of step 1 or of steps
+91 to 100 are not PyTorch's to 1e-3. Every contestant has its line, won or lost; what did not run says why.
 
-Figures go to benchmarks/results/gpu.json and gpu.md as they come; a later command goes on from there.
+Figures go to benchmarks/results/gpu.json and gpu.md as they come; a later command on such a machine goes on
+from there. `make bench-gpu NOVENV=1` runs it with the Python that has CuPy, torch and jax.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import dataclasses
 import importlib
 import importlib.metadata
@@ -72,7 +74,7 @@ def child(
         from headline import rates
 
         for found in rates.measured(which, SMALL_VECTOR if dry else PARAMETERS, where, plan):
-            yield found | dict(versions=versions(library))
+            yield found | dict(versions=versions(library, where))
         return
     contestants = importlib.import_module(f"headline.{LIBRARIES[library]}")
     for size in which:
@@ -81,10 +83,10 @@ def child(
             found = measured(contestants.contestant(work, mode, where), plan)
         except Exception as error:
             found = dict(error=f"{type(error).__name__}: {error}".splitlines()[0][:300])
-        yield found | dict(versions=versions(library))
+        yield found | dict(versions=versions(library, where))
 
 
-def versions(library: str) -> dict[str, str]:
+def versions(library: str, where: str) -> dict[str, str]:
     """Of what a contestant runs on."""
     found = {}
     for name in PACKAGES[library]:
@@ -97,10 +99,22 @@ def versions(library: str) -> dict[str, str]:
             "CUDA of torch": str(torch.version.cuda),
             "cuDNN of torch": str(torch.backends.cudnn.version()),
         }
-    if library == "minigrad":
-        from kernels.cuda import blas
+    if library in ("minigrad", "rates") and where != "cpu":
+        found |= minigrads()
+    return found
 
-        found["products of minigrad"] = blas.why()
+
+def minigrads() -> dict[str, str]:
+    """The libraries that minigrad itself has opened on the GPU."""
+    from kernels.cuda import blas
+    from minigrad.backends import cudnn
+
+    found, opened = {"cuDNN of minigrad": str(cudnn.version()) if cudnn.enabled else "off"}, blas.library()
+    if opened is not None:
+        parts = [ctypes.c_int() for _ in range(3)]  # of libraryPropertyType: major, minor, patch
+        for kind, part in enumerate(parts):
+            opened.cublasGetProperty(kind, ctypes.byref(part))
+        found["cuBLAS of minigrad"] = ".".join(str(part.value) for part in parts)
     return found
 
 

@@ -32,7 +32,7 @@ def apart(cell: Cell, reference: Cell | None) -> float | None:
 def counts(cell: Cell, there: dict[str, Cell]) -> bool:
     """Whether its time counts: its losses are PyTorch eager's."""
     difference = apart(cell, there.get(EAGER))
-    return difference is not None and difference <= AGREE[cell["kind"], cell["precision"]]
+    return difference is not None and difference <= AGREE
 
 
 def times_as_fast(there: dict[str, Cell], who: str, ours: str = OURS) -> float | None:

@@ -17,7 +17,7 @@ from jax import lax
 
 from . import plain
 from .measure import Contestant
-from .work import CLIP, LR, WEIGHT_DECAY, Work, convolutions
+from .work import CLIP, WEIGHT_DECAY, Work, convolutions
 
 
 def contestant(work: Work, mode: str, where: str) -> Contestant:
@@ -26,7 +26,7 @@ def contestant(work: Work, mode: str, where: str) -> Contestant:
     matmul = "float32" if work.precision == "fp32" else "tensorfloat32"
     jax.config.update("jax_default_matmul_precision", matmul)
     params = {name: jnp.asarray(w) for name, w in work.weights().items()}
-    rule = optax.chain(optax.clip_by_global_norm(CLIP), optax.adamw(LR, weight_decay=WEIGHT_DECAY))
+    rule = optax.chain(optax.clip_by_global_norm(CLIP), optax.adamw(work.lr, weight_decay=WEIGHT_DECAY))
     running = {name: jnp.stack([jnp.zeros(o), jnp.ones(o)]) for name, _, o in convolutions(work.width)}
     data = tuple(jnp.asarray(a) for a in work.data())
     held = [(params, rule.init(params), running if work.kind == "resnet9" else {})]

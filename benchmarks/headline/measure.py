@@ -1,7 +1,8 @@
 """One contestant: do its losses agree, and how long does a step take?
 
-Twenty steps of beginning (compiling and capturing are timed there, apart), on to step 100 for the loss,
-twenty of warm-up, then seven windows of 200 steps: the host waits for the device at the end of a window only.
+Twenty steps of beginning (compiling and capturing are timed there, apart), on to step 100 for the loss, which
+is the mean of ten, twenty of warm-up, then seven windows of 200 steps: the host waits for the device at their
+ends only.
 """
 
 from __future__ import annotations
@@ -28,16 +29,17 @@ class Plan:
 
     begin: int = 20
     checked: int = 100
+    averaged: int = 10
     warm: int = 20
     windows: int = 7
     steps: int = 200
 
 
-DRY = Plan(begin=2, checked=6, warm=1, windows=1, steps=2)
+DRY = Plan(begin=4, checked=12, averaged=4, warm=1, windows=1, steps=2)
 
 
 def measured(c: Contestant, plan: Plan) -> dict[str, Any]:
-    """Losses of the first step and of step `checked`, seconds of the beginning, microseconds a step."""
+    """Losses of the first step and around step `checked`, seconds of the beginning, microseconds a step."""
     done = 0
 
     def steps(count: int) -> Any:
@@ -52,7 +54,8 @@ def measured(c: Contestant, plan: Plan) -> dict[str, Any]:
     steps(plan.begin - 1)
     c.wait()
     begin = time.perf_counter() - started
-    last = float(steps(plan.checked - plan.begin))
+    steps(plan.checked - plan.averaged - plan.begin)
+    last = statistics.fmean([float(steps(1)) for _ in range(plan.averaged)])
     steps(plan.warm)
     times, hosts = [], []
     for _ in range(plan.windows):

@@ -18,7 +18,7 @@ from models import GPT, MLP, GPTConfig, ResNet9
 
 from . import plain
 from .measure import Contestant
-from .work import CLIP, LR, VOCABULARY, WEIGHT_DECAY, Work, given
+from .work import CLIP, VOCABULARY, WEIGHT_DECAY, Work, given
 
 
 def contestant(work: Work, mode: str, where: str) -> Contestant:
@@ -26,7 +26,7 @@ def contestant(work: Work, mode: str, where: str) -> Contestant:
     mg.set_float32_matmul_precision("highest" if work.precision == "fp32" else "high")
     logits, params = naive(work, where) if mode == "naive" else network(work, where)
     x, y = (mg.tensor(a).to(where) for a in work.data())
-    optimizer = optim.AdamW(params, lr=LR, weight_decay=WEIGHT_DECAY)
+    optimizer = optim.AdamW(params, lr=work.lr, weight_decay=WEIGHT_DECAY)
     half = work.precision == "bf16"
 
     def step(index: Any) -> Any:
@@ -40,6 +40,8 @@ def contestant(work: Work, mode: str, where: str) -> Contestant:
         return loss.detach()
 
     mg.backends.cudnn.enabled = mode.endswith("cudnn")
+    if mg.backends.cudnn.enabled and where != "cpu" and not mg.backends.cudnn.is_available():
+        raise RuntimeError(mg.backends.cudnn.why())
     run = mg.graph.capture(step) if mode.startswith("graph") else step
     batches = [mg.tensor(index).to(where) for index in work.order()]
     return Contestant(run, batches, (lambda: None) if where == "cpu" else mg.cuda.synchronize)

@@ -20,6 +20,7 @@ from .results import Results
 from .table import GROUPS, OURS, PARAMETERS, Group, likely
 
 SCRIPT = Path(__file__).resolve().parent.parent / "gpu.py"
+LATE = "not done when the time ran out"
 RULE_SECONDS, RATES_BEGIN = 8, 25
 LONGEST = 1200  # seconds of one process, where no budget says less
 
@@ -75,10 +76,12 @@ class Run:
         self.beside(group, [OURS, *begun], first, again)
 
     def have(self, group: Group, contestant: str) -> bool:
-        """Whether all sizes are measured; what failed is not tried again by itself."""
-        return all(
-            self.results.get(group.row, group.kind, group.precision, s, contestant) for s in group.sizes
-        )
+        """Whether all sizes are measured; what failed is tried again only if it came too late."""
+        return all(self.done(group.row, group.kind, group.precision, n, contestant) for n in group.sizes)
+
+    def done(self, *key: Any) -> bool:
+        cell = self.results.get(*key)
+        return cell is not None and cell.get("error") != LATE
 
     def contestant(self, who: str, group: Group) -> dict[int, list[float]]:
         """Measure it -> its windows by size."""
@@ -113,7 +116,7 @@ class Run:
         from . import rates
 
         key = ("H5", "optimizers", "fp32", PARAMETERS)
-        names = [n for n in rates.rules() if self.again or not self.results.get(*key, n)]
+        names = [n for n in rates.rules() if self.again or not self.done(*key, n)]
         count = len(names) if self.until is None else int((self.left() - RATES_BEGIN) / RULE_SECONDS)
         if count < len(names):
             self.left_out.append(f"H5: {', '.join(names[max(count, 0) :])}")
@@ -137,7 +140,7 @@ class Run:
             done = subprocess.run(command, capture_output=True, text=True, timeout=self.left(), check=False)
             said, why = done.stdout, (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
         except subprocess.TimeoutExpired as late:
-            said, why = (late.stdout or b"").decode(), "not done when the time ran out"
+            said, why = (late.stdout or b"").decode(), LATE
         found = [json.loads(line) for line in said.splitlines() if line.startswith('{"')]
         yield from found[:expected]
         for _ in range(expected - len(found)):

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from .measure import Contestant
 from .torch_models import network
-from .work import CLIP, LR, WEIGHT_DECAY, Work, given
+from .work import CLIP, WEIGHT_DECAY, Work, given
 
 MODES = ("eager", "compile", "reduce-overhead", "graph", "compiled graph")
 SIDE = 11  # steps on the side stream before a capture, as PyTorch asks for
@@ -44,7 +44,7 @@ def contestant(work: Work, mode: str, where: str) -> Contestant:
         model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
     params = list(model.parameters())
     optimizer = torch.optim.AdamW(
-        params, lr=LR, weight_decay=WEIGHT_DECAY, fused=True, capturable=on_gpu and "graph" in mode
+        params, lr=work.lr, weight_decay=WEIGHT_DECAY, fused=True, capturable=on_gpu and "graph" in mode
     )
     loss_of = compiled(losses(work, model, where), mode, on_gpu)
     marked = mode == "reduce-overhead" and on_gpu

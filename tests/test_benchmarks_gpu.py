@@ -1,0 +1,299 @@
+"""The table of benchmarks/gpu.py, as far as it shows without a GPU.
+
+Our steps are captured, all losses are equal, what is measured is kept, what may not be said is not said.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import fake_cupy
+import pytest
+from oracle import oracle
+
+import minigrad as mg
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from contest import Contest  # noqa: E402  benchmarks/ is no package
+from headline import figures, measure, ours, rates, report, run, table  # noqa: E402
+from headline.results import Results  # noqa: E402
+from headline.work import KINDS, Work  # noqa: E402
+
+MACHINE = dict(gpu="a GPU", driver="1")
+OWN_STEPS = ("MirrorDescent", "AdamWScheduleFree", "SGDScheduleFree")  # run launch by launch, and say so
+PAIRS = [(kind, precision) for kind in KINDS for precision in ("tf32", "bf16")]
+
+
+@pytest.fixture(autouse=True)
+def switches(monkeypatch):
+    """What a contestant sets for its process."""
+    before = mg.get_float32_matmul_precision()
+    monkeypatch.setattr(mg.graph, "_reasons", [])
+    with mg.backends.cudnn.flags():
+        yield
+    mg.set_float32_matmul_precision(before)
+
+
+# our steps on a GPU that is not there
+
+
+@pytest.mark.parametrize(("kind", "precision"), PAIRS)
+def test_our_step_is_captured_and_reads_nothing(kind, precision):
+    work = Work(kind, 8, precision, small=True)
+    on_host = ours.contestant(work, "eager", "cpu")
+    expected = [float(on_host.step(index)) for index in on_host.batches[:7]]
+    with fake_cupy.installed() as device:
+        c = ours.contestant(work, "graph", "cuda")
+        found = [c.step(index) for index in c.batches[:6]]
+        assert (c.step.why, c.step.graphs) == ("", 1)
+        with device.counting() as step:
+            found.append(c.step(c.batches[6]))
+        assert (step.host_reads, step.launches["graph"]) == ([], 1)
+        assert [float(loss) for loss in found] == pytest.approx(expected, rel=table.AGREE)
+
+
+def test_the_step_with_cudnn_is_captured_too_and_refused_without_it():
+    work = Work("resnet9", 8, "tf32", small=True)
+    on_host = ours.contestant(work, "eager", "cpu")
+    expected = [float(on_host.step(index)) for index in on_host.batches[:5]]
+    with fake_cupy.installed() as device:
+        c = ours.contestant(work, "graph cudnn", "cuda")
+        found = [c.step(index) for index in c.batches[:5]]
+        assert (c.step.why, c.step.graphs) == ("", 1) and device.cudnn.maths
+        assert [float(loss) for loss in found] == pytest.approx(expected, rel=table.AGREE)
+    with fake_cupy.installed(cudnn=False), pytest.raises(RuntimeError, match="columns serve, not cuDNN"):
+        ours.contestant(work, "graph cudnn", "cuda")
+
+
+@pytest.mark.parametrize("rule", rates.rules())
+def test_the_step_of_every_elementwise_rule_is_captured(rule):
+    with fake_cupy.installed() as device:
+        step = mg.graph.capture(Contest(rule, [(3000,)], "cuda").ours())
+        for _ in range(5):
+            step()
+        assert rule in OWN_STEPS or (step.why, step.graphs) == ("", 1)
+        with device.counting() as counted:
+            step()
+        assert counted.host_reads == [] and (rule in OWN_STEPS or counted.launched == 1)
+
+
+@pytest.mark.parametrize("mode", ["eager", "naive"])
+@pytest.mark.parametrize("kind", ["mlp", "gpt4"])
+def test_our_other_steps_read_nothing_either(kind, mode):
+    with fake_cupy.installed() as device:
+        c = ours.contestant(Work(kind, 8, "tf32", small=True), mode, "cuda")
+        c.step(c.batches[0])
+        with device.counting() as step:
+            c.step(c.batches[1])
+        assert step.host_reads == []
+
+
+def test_naive_is_the_same_network_in_many_more_launches():
+    work, launched = Work("gpt4", 8, "tf32", small=True), {}
+    with fake_cupy.installed() as device:
+        for mode in ("eager", "naive"):
+            c = ours.contestant(work, mode, "cuda")
+            losses = [float(c.step(index)) for index in c.batches[:3]]
+            with device.counting() as step:
+                c.step(c.batches[3])
+            launched[mode] = step.launched, losses
+    assert launched["naive"][0] > 2 * launched["eager"][0]
+    assert launched["naive"][1] == pytest.approx(launched["eager"][1], rel=1e-5)
+
+
+# what may be said
+
+
+def cell(who, us, kind="gpt4", row="H2", size=16, losses=(4.0, 3.0), **more):
+    return dict(row=row, kind=kind, precision="tf32", size=size, contestant=who, losses=list(losses),
+                times_us=[us] * 3, host_us=us, begin_s=1.0, why="", **more)  # fmt: skip
+
+
+def results(*cells):
+    found = Results(None, MACHINE)
+    for c in cells:
+        found.put(c)
+    return found
+
+
+def verdicts(*cells):
+    return [line.split("**")[1] for line in figures.judged(results(*cells), "H2")]
+
+
+def test_a_claim_is_met_missed_or_open():
+    mine = cell(table.OURS, 100, ours_us=[100, 110])
+    assert verdicts(mine) == ["not measured", "not measured"]
+    assert verdicts(mine, cell(table.EAGER, 331, ours_us=[100, 110])) == ["met", "not measured"]
+    # the slower of our two runs beside it speaks
+    assert verdicts(mine, cell(table.EAGER, 329, ours_us=[100, 110])) == ["missed", "not measured"]
+    eager, reduced = cell(table.EAGER, 400, ours_us=[100]), cell(table.REDUCED, 140, ours_us=[100])
+    assert verdicts(mine, eager, reduced) == ["met", "missed"]
+
+
+def test_a_claim_on_several_sizes_is_met_only_when_all_are_measured():
+    first = [
+        cell(who, us, "mlp", "H1", 128, ours_us=[10]) for who, us in ((table.OURS, 10), (table.EAGER, 50))
+    ]
+    assert "**met so far**" in figures.judged(results(*first), "H1")[0]
+
+
+@pytest.mark.parametrize("why", ["losses", "nan", "eagerly"])
+def test_a_time_that_does_not_count_is_no_part_of_a_ratio(why):
+    mine, eager = cell(table.OURS, 100, ours_us=[100]), cell(table.EAGER, 400, ours_us=[100])
+    if why == "losses":
+        mine["losses"] = [4.0, 3.004]
+    elif why == "nan":
+        mine["losses"] = [4.0, float("nan")]
+    else:
+        mine["why"] = "a hook of Linear"
+    assert verdicts(mine, eager)[0] == "not measured"
+    text = report.markdown(results(mine, eager))
+    assert ("**does not count**" in text) == (why != "eagerly")
+    assert "x as fast as torch eager;" not in text
+
+
+def test_the_table_has_every_contestant_won_lost_or_failed():
+    failed = {
+        k: v for k, v in cell("jax", 0).items() if k in ("row", "kind", "precision", "size", "contestant")
+    }
+    failed["error"] = "out of memory | of all"
+    there = [cell(table.OURS, 100, ours_us=[100, 105]), cell(table.EAGER, 50, ours_us=[100, 105]),
+             cell("torch compiled graph", 42, ours_us=[100]), failed]  # fmt: skip
+    text = report.markdown(results(*there))
+    assert all(f"\n| {who} |" in text for who in table.SMALL)
+    assert "| 100.0 and 105.0 |" in text
+    assert "0.48 x as fast as torch eager; 0.42 x as fast as the strongest peer, torch compiled graph" in text
+    assert "did not run: out of memory / of all" in text and "| torch graph | not measured" in text
+    widths = {
+        line.count("|") for line in text.splitlines() if line.startswith("|") and "us a step" not in line
+    }
+    assert len(widths) == 1
+
+
+def test_rates_are_shares_of_the_copy_beside_them():
+    def rule(name, us, **more):
+        return dict(row="H5", kind="optimizers", precision="fp32", size=table.PARAMETERS, contestant=name,
+                    ms={table.OURS: us / 1e3, "fused": us / 1e3}, moved=28, elements=10**6, copy=1000.0,
+                    differ=[], why={}) | more  # fmt: skip
+
+    there = [rule("Adam", 28.0), rule("AdamW", 40.0), rule("Lion", 28.0, differ=["fused"]),
+             rule("MirrorDescent", 28.0, moved=None)]  # fmt: skip
+    found = figures.measured(results(*there), table.CLAIMS[-1])
+    assert found == {"Adam": 1.0, "AdamW": pytest.approx(0.7), "Lion": None}
+    assert "**missed**" in figures.judged(results(*there), "H5")[0]
+    assert "| Adam | 28 | 1000 | 1000 (28) | 100 % |" in report.markdown(results(*there))
+
+
+# what is measured, and kept
+
+
+def options(**more):
+    return SimpleNamespace(**dict(again=False, contestants=None, steps=2, dry=True, minutes=None) | more)
+
+
+class Recorded(run.Run):
+    """Notes the contestants, and runs none."""
+
+    def child(self, arguments, expected):
+        self.asked = [*getattr(self, "asked", []), arguments[0]]
+        if arguments[0] == "jax":
+            return iter([{"error": "no jax"}] * expected)
+        return iter([dict(losses=[4.0, 3.0], times_us=[1.0], host_us=1.0, begin_s=1.0, why="")] * expected)
+
+
+def test_ours_runs_before_and_after_and_only_what_is_missing_runs_again(tmp_path):
+    place = tmp_path / "gpu.json"
+    first = Recorded(Results(place, MACHINE), options())
+    first.row("H2")
+    assert first.asked == [*table.SMALL, table.OURS]
+    kept = Results(place, MACHINE)
+    assert kept.get("H2", "gpt4", "tf32", 16, "torch graph")["ours_us"] == [1.0, 1.0]
+    assert (tmp_path / "gpu.md").read_text() == report.markdown(kept)
+    second = Recorded(kept, options())
+    second.row("H2")
+    assert not hasattr(second, "asked")
+    del kept.cells["H2", "gpt4", "tf32", 16, "torch graph"]
+    third = Recorded(kept, options())
+    third.row("H2")
+    assert third.asked == [table.OURS, "torch graph", table.OURS]
+    assert Results(place, MACHINE | dict(gpu="another GPU")).cells == {}
+
+
+def test_nothing_is_begun_that_is_not_likely_to_end():
+    none = Recorded(Results(None, MACHINE), options(minutes=0.1))
+    for row in table.ROWS:
+        none.row(row)
+    assert not hasattr(none, "asked") and len(none.left_out) == len(table.GROUPS) + 1
+    some = Recorded(Results(None, MACHINE), options(minutes=1.2))  # time for the quick ones only
+    some.row("H2")
+    assert some.asked == [
+        table.OURS,
+        table.EAGER,
+        "torch graph",
+        "minigrad eager",
+        "minigrad naive",
+        table.OURS,
+    ]
+    assert some.left_out == [f"H2 gpt4 tf32: {who}" for who in (table.REDUCED, "torch compiled graph", "jax",
+                                                                "torch compile")]  # fmt: skip
+
+
+def test_what_a_process_has_said_counts_when_its_time_runs_out(tmp_path, monkeypatch):
+    script = tmp_path / "slow.py"
+    script.write_text(
+        'import time\nprint("noise")\nprint(\'{"times_us": [1.0]}\', flush=True)\ntime.sleep(60)\n'
+    )
+    monkeypatch.setattr(run, "SCRIPT", script)
+    late = run.Run(Results(None, MACHINE), options(minutes=3 / 60))
+    assert list(late.child(["jax"], 2)) == [{"times_us": [1.0]}, {"error": "not done when the time ran out"}]
+    script.write_text("raise ValueError('no such GPU')\n")
+    assert list(run.Run(Results(None, MACHINE), options()).child(["jax"], 1)) == [
+        {"error": "ValueError: no such GPU"}
+    ]
+
+
+# all contestants, slowly
+
+
+@pytest.mark.slow
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore")  # of what torch.compile and JAX import
+@pytest.mark.parametrize(("kind", "precision"), PAIRS)
+def test_all_contestants_have_pytorchs_losses(kind, precision):
+    for library in ("torch", "jax", "optax"):
+        oracle(library)
+    from headline import jax_steps, torch_steps
+
+    work = Work(kind, 8, precision, small=True)
+    reference = measure.measured(torch_steps.contestant(work, "eager", "cpu"), measure.DRY)["losses"]
+    others = [(torch_steps, mode) for mode in torch_steps.MODES[1:]] + [(jax_steps, ""), (ours, "graph")]
+    others += [(ours, mode) for mode in ("eager", "naive") if kind != "resnet9" and precision != "bf16"]
+    for library, mode in others:
+        found = measure.measured(library.contestant(work, mode, "cpu"), measure.DRY)["losses"]
+        limit = table.AGREE
+        assert found == pytest.approx(reference, rel=limit), (library.__name__, mode)
+
+
+@pytest.mark.slow
+@pytest.mark.oracle
+def test_the_command_runs_in_processes():
+    oracle("torch")
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--dry", "--rows", "H2", "H5"]
+    done = subprocess.run(
+        [*command, "--contestants", "torch eager"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all ran, with equal losses" in done.stdout and "| AdamW | 28 |" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_rule_of_every_kind_has_its_line():
+    names = ["SGD", "Lion", "MirrorDescent"]
+    found = list(rates.measured(names, 3000, "cpu", measure.DRY))
+    assert [f["rule"] for f in found] == names and not any("error" in f or f["differ"] for f in found)
+    assert [f["moved"] for f in found] == [12, 20, None]
+    assert json.loads(json.dumps(found)) == found
