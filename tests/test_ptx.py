@@ -5,6 +5,8 @@ by thread (cuda_on_cpu.h).
 """
 
 import ctypes
+import importlib
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -63,7 +65,8 @@ def source(kernel, storage, flags=(), guarded=False):
 
 def every_kernel(all_flags=False):
     """All kernels of the package and of minigrad, with their flag sets: none, each, and all; or only all."""
-    import minigrad.nn  # noqa: F401  defines the kernels of layers too
+    for module in pkgutil.walk_packages(kernels.__path__, "kernels."):
+        importlib.import_module(module.name)  # texts that no other test may have loaded
 
     for kernel in sorted(kernels.registry.values(), key=lambda k: k.name):
         sets = {kernel.flags} if all_flags else {(), *((f,) for f in kernel.flags), kernel.flags}

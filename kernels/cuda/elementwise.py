@@ -47,6 +47,8 @@ def elementwise_kernel(variant: Variant, letters: Mapping[str, str], guarded: bo
     for k, s in enumerate(variant.kernel.scalars):
         if s in variant.scalars:
             before.append(f"const T {s} = hp[{k}];")
+    if "n" in variant.used:
+        before.append(f"const {CUPY_NAME['int64']} n = _ind.size();")  # what CuPy calls the index of the loop
     if variant.scalars:
         declared[False].append(f"raw {letters['T']} hp")
     operation = "\n".join([*before, "{", located(variant) + "}", *after])
