@@ -47,7 +47,7 @@ from headline.measure import DRY, Plan, measured
 from headline.report import markdown
 from headline.results import Results
 from headline.run import Run
-from headline.table import PARAMETERS, ROWS
+from headline.table import GROUPS, PARAMETERS, ROWS
 from headline.work import Work
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -137,12 +137,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Time of a training step on a GPU.", allow_abbrev=False)
     add = parser.add_argument
     add("--rows", nargs="+", choices=ROWS, default=ROWS, help="which rows (default: all)")
-    add(
-        "--contestants",
-        nargs="+",
-        metavar="WHO",
-        help='beside ours only these, as "torch eager" (default: all)',
-    )
+    everybody = sorted({who for group in GROUPS for who in group.contestants[1:]})
+    add("--contestants", nargs="+", choices=everybody, metavar="WHO",
+        help=f"only these beside ours (default: all): {', '.join(everybody)}")  # fmt: skip
     add("--minutes", type=float, metavar="M", help="begin nothing that is not likely to end within M minutes")
     add("--again", action="store_true", help="measure what is measured already, too")
     add("--steps", type=int, default=Plan.steps, metavar="N", help="steps of a window (default: 200)")
@@ -171,6 +168,8 @@ def main() -> int:
         print("benchmarks/gpu.py: nvidia-smi shows no GPU; --dry runs the contestants on the CPU")
         return 0
     results = Results(None if options.dry else place, about)
+    if results.other:
+        print(f"{place.name} is of another machine, {results.other}: it will be written over")
     run = Run(results, options)
     for row in [row for row in ROWS if row in options.rows]:
         run.row(row)
@@ -178,9 +177,9 @@ def main() -> int:
     for left in run.left_out:
         print(f"left out for want of time: {left}")
     if options.dry:
-        found = problems(results)
-        print("\n".join(found) or "all ran, with equal losses")
-        return int(bool(found))
+        wrong = problems(results)
+        print("\n".join(wrong) or "all ran, with equal losses")
+        return int(bool(wrong))
     return 0
 
 

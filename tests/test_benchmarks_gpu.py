@@ -220,7 +220,8 @@ def test_ours_runs_before_and_after_and_only_what_is_missing_runs_again(tmp_path
     third = Recorded(kept, options())
     third.row("H2")
     assert third.asked == [table.OURS, "torch graph", table.OURS]
-    assert Results(place, MACHINE | dict(gpu="another GPU")).cells == {}
+    elsewhere = Results(place, MACHINE | dict(gpu="another GPU"))
+    assert (elsewhere.cells, elsewhere.other) == ({}, "a GPU with driver 1")
 
 
 def test_nothing_is_begun_that_is_not_likely_to_end():
@@ -228,7 +229,7 @@ def test_nothing_is_begun_that_is_not_likely_to_end():
     for row in table.ROWS:
         none.row(row)
     assert not hasattr(none, "asked") and len(none.left_out) == len(table.GROUPS) + 1
-    some = Recorded(Results(None, MACHINE), options(minutes=1.2))  # time for the quick ones only
+    some = Recorded(Results(None, MACHINE), options(minutes=0.8))  # time for the quick ones only
     some.row("H2")
     assert some.asked == [
         table.OURS,
@@ -276,6 +277,25 @@ def test_all_contestants_have_pytorchs_losses(kind, precision):
         found = measure.measured(library.contestant(work, mode, "cpu"), measure.DRY)["losses"]
         limit = table.AGREE
         assert found == pytest.approx(reference, rel=limit), (library.__name__, mode)
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("kind", "precision"), [("mlp", "tf32"), ("gpt4", "tf32"), ("resnet9", "bf16")])
+def test_on_a_gpu_all_contestants_have_pytorchs_losses(kind, precision):
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this torch has no CUDA")
+    from headline import torch_steps
+
+    work = Work(kind, 8, precision, small=True)
+    found = {(library, mode): measure.measured(library.contestant(work, mode, "cuda"), measure.DRY)
+             for library, modes in ((torch_steps, torch_steps.MODES), (ours, ("graph", "eager")))
+             for mode in modes}  # fmt: skip
+    reference = found[torch_steps, "eager"]["losses"]
+    for (library, mode), figures_of in found.items():
+        assert figures_of["losses"] == pytest.approx(reference, rel=table.AGREE), (library.__name__, mode)
+        assert figures_of["why"] == ""
 
 
 @pytest.mark.slow

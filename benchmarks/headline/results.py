@@ -20,10 +20,16 @@ class Results:
     def __init__(self, place: Path | None, machine: dict[str, str]):
         self.place, self.machine = place, machine
         self.cells: dict[tuple, dict[str, Any]] = {}
+        self.other = ""  # the machine of a file that is not taken up
         if place is None or not place.exists():
             return
         found = json.loads(place.read_text())
-        if all(found["machine"].get(k) == machine[k] for k in ("gpu", "driver")):
+        names = [
+            " with driver ".join(about[k] for k in ("gpu", "driver")) for about in (found["machine"], machine)
+        ]
+        if names[0] != names[1]:
+            self.other = names[0]
+        else:
             self.cells = {tuple(c[k] for k in KEY): c for c in found["cells"]}
 
     def get(self, *key: Any) -> dict[str, Any] | None:

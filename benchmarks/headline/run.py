@@ -85,7 +85,8 @@ class Run:
 
     def contestant(self, who: str, group: Group) -> dict[int, list[float]]:
         """Measure it -> its windows by size."""
-        started, windows = time.monotonic(), {}
+        windows: dict[int, list[float]] = {}
+        started = time.monotonic()
         sizes = [str(s) for s in group.sizes]
         for found in self.child([who, group.kind, group.precision, *sizes], len(sizes)):
             size = group.sizes[len(windows)]
