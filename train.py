@@ -130,7 +130,9 @@ class Run:
                      random=mg.random.default_generator, progress=self.progress)  # fmt: skip
         self.parts = {name: part for name, part in found.items() if part is not None}
         self.guard = training.Guard(self.parts, dict(self.model.named_buffers()))
-        self.window: list[Any] = []  # the batches of the present step
+        self.window: list[Any] = []  # the batches of the present step, or their indices until it has begun
+        self.flags: list[mg.Tensor] = []  # of the captured steps that nobody has asked yet whether they were
+        self.known = 0  # of those that the scaler left out: how many now.skipped counts
         self.doctor = training.Diagnosis(self.model, self.optimizer) if c.diagnose else None
         self.about = dict(
             model=c.model, data=c.data, config=dataclasses.asdict(c), **self.task.about(self.model)
@@ -142,6 +144,20 @@ class Run:
         if hasattr(inside, "outputs"):  # natural gradient: the model's distribution
             inside.outputs = self.outputs
         self.captured = self.whole()
+
+    @property
+    def source(self) -> Any:
+        """What the loop goes through: batches, or their indices where a captured step gathers them."""
+        indices = self.task.train.indices if self.captured is not None else None
+        return self.task.train if indices is None else indices
+
+    def batches(self, given: Any) -> list[Any]:
+        return [self.task.train.gather(b) if isinstance(b, mg.Tensor) else b for b in given]
+
+    @property
+    def taken(self) -> int:
+        """Completed optimizer steps, as far as the host knows: what a schedule goes by."""
+        return self.progress.step - self.progress.skipped - (self.scaler.skips - self.known)
 
     def sampled_loss(self) -> mg.Tensor:
         logits = self.task.logits(self.model, self.window[0])
@@ -176,39 +192,84 @@ class Run:
         return loss
 
     def whole(self) -> Any:
-        """The step as one launch, on a GPU; None for a rule or a run that looks at the device in between."""
-        several = any("closure" in record.needs for record in training.chain(self.c.optimizer))
-        looks = several or self.doctor is not None or self.scaler.is_enabled() or self.c.anomaly
-        if self.kind != "cuda" or not self.c.graph or looks or hasattr(self.optimizer, "outputs"):
+        """The step as one launch, on a GPU; None for a rule or a run that looks at the device in between.
+
+        All micro-batches of --accumulate are in the one graph. Under float16 the step returns whether it was
+        left out, which `settle` asks when the loop waits for the device anyway.
+        """
+        if self.kind != "cuda" or not self.c.graph:
+            return None
+        if why := self.looks():
+            print(f"steps are not captured: {why}")
             return None
 
-        def step(*window: Any) -> tuple[mg.Tensor, mg.Tensor]:
-            self.window = list(window)
+        def step(*given: Any) -> tuple[mg.Tensor, Any]:
+            self.window = self.batches(given)
             loss = self.gradient(note=False)
+            if self.scaler.is_enabled():
+                self.scaler.step(self.optimizer, clip=self.c.clip)
+                self.scaler.update()
+                return loss, self.scaler.found_inf
             self.optimizer.step()
             return loss, self.norm
 
-        def rates(ahead: int) -> None:
-            now = self.progress.step - self.progress.skipped
-            for group, at in self.rates:
-                group["lr"] = at(max(now, min(now + ahead, self.task.steps - 1)))
+        return mg.graph.capture(step, schedule=self.plan)
 
-        return mg.graph.capture(step, schedule=rates)
+    def looks(self) -> str:
+        """Why the host has to look at the device in the middle of a step; empty where it does not."""
+        records = training.chain(self.c.optimizer)
+        if several := [r.cls.__name__ for r in records if "closure" in r.needs]:
+            return f"{several[0]} asks for several gradients a step"
+        if hasattr(self.optimizer, "outputs"):
+            return f"{type(self.optimizer).__name__} asks for the model's distribution"
+        if self.doctor is not None or self.c.anomaly:
+            return "--diagnose and --anomaly look into each step"
+        if self.average is not None and self.scaler.is_enabled():
+            return "an average of weights takes in only steps that float16 did not leave out"
+        return ""
+
+    def plan(self, ahead: int = 0) -> None:
+        """Set the learning rates of the n-th step from now."""
+        now = self.taken
+        for group, at in self.rates:
+            group["lr"] = at(max(now, min(now + ahead, self.task.steps - 1)))
+
+    def settle(self) -> None:
+        """Take back what was counted of captured steps that float16 left out. Waits for the device."""
+        if not self.flags:
+            return
+        now, bad = self.progress, [flag != 0 for flag in mg.stack(self.flags).tolist()]
+        losses = zip(now.losses[-len(bad) :], bad, strict=True)
+        now.losses[-len(bad) :] = [loss for loss, left_out in losses if not left_out]
+        for left_out in bad:
+            now.row = now.row + 1 if left_out else 0
+        self.optimizer.settle()
+        now.skipped += self.scaler.skips - self.known
+        self.known, self.flags = self.scaler.skips, []
+        for group, at in self.rates:  # of the last step
+            group["lr"] = at(now.step - 1 - (now.skipped - bad[-1]))
 
     def backward(self, loss: mg.Tensor) -> None:
         self.scaler.scale(loss).backward()  # without float16 the loss is its own
 
     def step(self, careful: bool = False) -> mg.Tensor | None:
-        """One optimizer step on the window; its loss, None if it was skipped."""
+        """One optimizer step on the window; its loss, None if it is known to have been skipped."""
         self.draws = mg.random.default_generator.offset  # what dropout draws from
+        captured = self.captured is not None and not careful
+        if not captured:
+            self.window = self.batches(self.window)
+        if self.scaler.is_enabled() and captured:
+            loss, flag = self.captured(*self.window)
+            self.flags.append(flag)
+            return loss.detach()
         if self.scaler.is_enabled():  # the next scale depends on this gradient: it looks at each step
             loss = self.gradient()
             self.scaler.step(self.optimizer, clip=self.c.clip)
             self.scaler.update()
-            skipped = self.scaler.skipped
+            skipped, self.known = self.scaler.skipped, self.scaler.skips
         else:
             with self.guard.step(careful):
-                if self.captured is not None and not careful:
+                if captured:
                     loss, norm = self.captured(*self.window)
                     self.guard.note(norm)
                 elif self.doctor is None:
@@ -278,21 +339,20 @@ def train(c: Config, found: training.Found | None, asked: training.Interrupt) ->
     started, first = time.perf_counter(), now.step
     every = max(task.steps // 10, 1)  # held-out data are looked at ten times
     save_every = c.save_every or every
-    batches, again = training.endless(task.train, c.accumulate), 0
+    batches, again = training.endless(run.source, c.accumulate), 0
     run.guard.keep()
     bar = tqdm(total=task.steps, initial=now.step, unit="step", disable=None, leave=False)
     watch = mg.autograd.detect_anomaly() if c.anomaly else contextlib.nullcontext()
     with training.Curve(c.folder / "curve.jsonl", after=now.step) as curve, watch:
         while now.step < task.steps and not (run.patience and run.patience.should_stop):
             run.window = next(batches)
-            for group, at in run.rates:
-                group["lr"] = at(now.step - now.skipped)
+            run.plan()
             loss = run.step(careful=now.step < again)
             now.step += 1
             if loss is None:
                 now.skipped, now.row = now.skipped + 1, now.row + 1
             else:
-                now.row = 0
+                now.row = now.row if run.flags else 0  # settle() counts where nobody has looked yet
                 now.losses.append(loss)  # stays on the device
                 if run.average is not None and now.step > (c.swa or 0) * task.steps:
                     run.average.update_parameters(run.model)
@@ -304,10 +364,11 @@ def train(c: Config, found: training.Found | None, asked: training.Interrupt) ->
             save = now.step % save_every == 0 or last or stopping is not None
             if not (log or look or save):
                 continue
+            run.settle()
             if not run.guard.sound():  # a gradient held inf or nan: these steps again, without the bad ones
                 again = now.step
                 run.guard.rewind()
-                batches = training.endless(task.train, c.accumulate)
+                batches = training.endless(run.source, c.accumulate)
                 bar.update(now.step - again)
                 continue
             if log:  # here the loop waits for the device

@@ -41,17 +41,18 @@ def test_a_step_of_the_main_job_reads_nothing(device, args):
     assert len(looked.host_reads) == 1
 
 
-def test_a_float16_step_reads_one_flag(device):
-    ((c, _),) = runs([*SHORT, "--amp", "float16"])
+@pytest.mark.parametrize(("graph", "reads"), [("--graph", 0), ("--no-graph", 1)])
+def test_a_float16_step_reads_one_flag_and_a_captured_one_none(device, graph, reads):
+    ((c, _),) = runs([*SHORT, "--amp", "float16", graph])
     run = train.Run(c)
-    stream = training.endless(run.task.train)
-    for _ in range(2):
+    stream = training.endless(run.source)
+    for _ in range(4):
         run.window = next(stream)
         run.step()
     run.window = next(stream)
     with device.counting() as counted:
         run.step()
-    assert len(counted.host_reads) == 1
+    assert len(counted.host_reads) == reads
 
 
 def test_a_run_on_the_device_goes_on_to_the_same_bits(device, tmp_path):
