@@ -3,6 +3,8 @@
 MINIGRAD_KERNELS=compiled   the C++ compiler of this computer; an error when there is none
 MINIGRAD_KERNELS=numpy      the same texts read as NumPy expressions
 (not set)                   compiled if a compiler works, else numpy; `kernels.why()` tells the reason
+
+With the compiled machine comes its memory (kernels/memory.py).
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ def machine() -> str:
 
 
 def _decide(asked: str) -> str:
+    from kernels import memory
     from kernels.cache import Unavailable, toolchain
 
     global forced
@@ -49,6 +52,7 @@ def _decide(asked: str) -> str:
         _reasons.append(f"the NumPy machine serves: {error}")
         return "numpy"
     _reasons.append(f"the compiled machine serves: {tools}")
+    memory.install()
     return "compiled"
 
 
