@@ -10,7 +10,7 @@ import statistics
 from typing import Any
 
 from .results import Results
-from .table import AGREE, CLAIMS, EAGER, GROUPS, OURS, Claim, Group
+from .table import AGREE, CLAIMS, EAGER, GROUPS, OURS, REDUCED, Claim, Group
 
 Cell = dict[str, Any]
 
@@ -42,6 +42,31 @@ def times_as_fast(there: dict[str, Cell], who: str, ours: str = OURS) -> float |
         return None
     beside = cell.get("ours_us", []) if ours == OURS else [statistics.median(mine["times_us"])]
     return statistics.median(cell["times_us"]) / max(beside) if beside else None
+
+
+def in_words(there: dict[str, Cell]) -> list[str]:
+    """How fast ours is, beside eager, reduce-overhead, and the strongest of PyTorch and of all."""
+    peers = {who: times_as_fast(there, who) for who in there if not who.startswith("minigrad")}
+    known = {who: ratio for who, ratio in peers.items() if ratio is not None}
+    words = [f"{known[who]:.2f} x as fast as {who}" for who in (EAGER, REDUCED) if who in known]
+    for named, among in (("PyTorch configuration", "torch"), ("peer", "")):
+        if those := [who for who in known if who.startswith(among)]:
+            strongest = min(those, key=lambda who: known[who])
+            words.append(f"{known[strongest]:.2f} x as fast as the strongest {named}, {strongest}")
+    return words
+
+
+def faster(results: Results, group: Group) -> list[str]:
+    """Up to which batch size ours is the faster one; empty where that is not measured."""
+    found = []
+    for peer in (EAGER, REDUCED):
+        ratios = {n: times_as_fast(cells(results, group, n), peer) for n in group.sizes}
+        if None in ratios.values():
+            continue
+        first = next((k for k, n in enumerate(group.sizes) if ratios[n] <= 1), len(group.sizes))
+        where = f"at batch <= {group.sizes[first - 1]}" if first else "at none of these batch sizes"
+        found.append(f"faster than {peer} {where}")
+    return [f"In {group.precision} minigrad graph is {', '.join(found)}.", ""] if found else []
 
 
 def rate(cell: Cell, who: str) -> float | None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import statistics
 
-from .figures import Cell, apart, cells, counts, judged, rate, share, times_as_fast
+from .figures import Cell, apart, cells, counts, faster, in_words, judged, rate, share, times_as_fast
 from .results import Results
-from .table import EAGER, GROUPS, OURS, REDUCED, ROWS, TITLES, Group
+from .table import EAGER, GROUPS, OURS, ROWS, TITLES, Group
 
 HEAD = """\
 Microseconds of a whole step: batch gather, forward, backward, clipping, AdamW. Median of the windows (ours:
@@ -40,6 +40,7 @@ def markdown(results: Results) -> str:
         for group in (g for g in GROUPS if g.row == row):
             for size in group.sizes:
                 lines += comparison(results, group, size)
+            lines += faster(results, group)
         lines += [*judged(results, row), ""]
     return "\n".join(lines)
 
@@ -67,15 +68,8 @@ def comparison(results: Results, group: Group, size: int) -> list[str]:
         return []
     lines = [f"### {group.kind}, batch {size}, {group.precision}", "", *head("", COMPARED)]
     lines += [line(who, there) for who in group.contestants]
-    peers = {who: times_as_fast(there, who) for who in there if not who.startswith("minigrad")}
-    known = {who: ratio for who, ratio in peers.items() if ratio is not None}
-    if known:
-        named = [who for who in (EAGER, REDUCED) if who in known]
-        words = [f"{known[who]:.2f} x as fast as {who}" for who in named]
-        strongest = min(known, key=lambda who: known[who])
-        words.append(f"{known[strongest]:.2f} x as fast as the strongest peer, {strongest}")
-        lines += ["", f"minigrad graph is {'; '.join(words)}."]
-    return [*lines, ""]
+    words = in_words(there)
+    return [*lines, "", f"minigrad graph is {'; '.join(words)}.", ""] if words else [*lines, ""]
 
 
 def line(who: str, there: dict[str, Cell]) -> str:
