@@ -106,10 +106,10 @@ def convolved(x, w, b, relu, win, groups):
     return y
 
 
-def of_input(g, w, win, groups):
-    """The transpose: the gradient of the images."""
+def of_input(g, w, win, groups, out=None):
+    """The transpose: the gradient of the images, into `out` if given."""
     n, c = g.shape[0], w.shape[1] * groups
-    x = xp_of(g).empty((n, c, *win.size), g.dtype)
+    x = xp_of(g).empty((n, c, *win.size), g.dtype) if out is None else out
     if convolution.backward(g, None, None, w, x, None, None, win, groups):
         return x
     if convolution.by_cudnn("input", x, w, g, win, groups) is not None:
@@ -185,7 +185,8 @@ def _gradients(g, needed, y, x, w, win, groups):
     if not convolution.backward(g_, y_, x_, w_, gx, gw, gb, win, groups):
         if y_ is not None:
             g_ = relu_backward(Tensor(g_), Tensor(y_)).array
-        gx = None if gx is None else of_input(g_, w_, win, groups)
+        if gx is not None:
+            of_input(g_, w_, win, groups, gx)
         if gw is not None:
             of_weight(x_, g_, win, groups, gw)
         if gb is not None:
