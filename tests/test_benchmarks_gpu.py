@@ -1,4 +1,4 @@
-"""The table of benchmarks/gpu.py: what is measured is kept, what may not be said is not said. No GPU is needed."""
+"""The table of benchmarks/gpu.py: what is measured is kept, and what may not be said is not said."""
 
 import sys
 from pathlib import Path
