@@ -4,10 +4,12 @@ Our steps are captured and read nothing; on the CPU, in networks of a few thousa
 PyTorch's.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import fake_cupy
 import pytest
@@ -123,6 +125,43 @@ def test_all_contestants_have_pytorchs_losses(kind, precision):
         found = measure.measured(library.contestant(work, mode, "cpu"), measure.DRY)["losses"]
         limit = table.AGREE
         assert found == pytest.approx(reference, rel=limit), (library.__name__, mode)
+
+
+class Stub:
+    """torch.cuda on a machine without: a capture notes what is asked, a replay does it."""
+
+    def __init__(self):
+        self.captured, self.capturing = [], False
+        self.Stream = self.current_stream = lambda: SimpleNamespace(wait_stream=lambda other: None)
+        self.CUDAGraph = lambda: SimpleNamespace(replay=lambda: [work() for work in self.captured])
+
+    def do(self, work):
+        self.captured.append(work) if self.capturing else work()
+
+    @contextlib.contextmanager
+    def stream(self, stream):
+        yield
+
+    @contextlib.contextmanager
+    def graph(self, graph, stream):
+        self.capturing = True
+        yield
+        self.capturing = False
+
+
+@pytest.mark.oracle
+def test_pytorchs_whole_step_graph_makes_every_step_once_with_its_own_batch(monkeypatch):
+    torch = oracle("torch")
+    from headline import torch_steps
+
+    stub, seen = Stub(), []
+    monkeypatch.setattr(torch_steps.torch, "cuda", stub)
+    run = torch_steps.replayed(
+        lambda index: stub.do(lambda: seen.append(int(index))) or "loss", torch.tensor(-1)
+    )
+    for k in range(20):
+        run(torch.tensor(k))
+    assert seen == list(range(20)) and len(stub.captured) == 1
 
 
 @pytest.mark.gpu
