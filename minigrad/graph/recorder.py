@@ -44,6 +44,7 @@ class Launch:
     """A launch of an optimizer's: where the scalars of its step go in the row."""
 
     def __init__(self, optimizer: Optimizer, group: dict, flags: tuple, run: Any, scalars: dict, lag: int):
+        self.counts = True  # as a step of its parameters
         self.optimizer, self.group, self.flags, self.scalars = optimizer, group, flags, scalars
         self.params, self.arena, self.lag = list(run.params), run.arena, lag
         self.columns: list[tuple[int, str]] = []
@@ -134,9 +135,9 @@ class Recorder:
             self.refuse(f"{name}.step is given a closure")
         if optimizer.before or optimizer.ready or optimizer.after:
             self.refuse(f"a hook of {name}")
-        usual = kind.update is Optimizer.update and kind.step is Optimizer.step
-        if not usual or not (kind.launch is Optimizer.launch or optimizer.steady):
-            self.refuse(f"{name} has a step of its own kind")
+        usual = kind.update is Optimizer.update and kind.launch is Optimizer.launch
+        if kind.step is not Optimizer.step or not (usual or optimizer.steady):
+            self.refuse(f"{name} has a step of its own kind: {optimizer.eager}")
 
     @contextlib.contextmanager
     def leaving_out(self, scaler: Any, optimizer: Optimizer, found: Any) -> Iterator[None]:
@@ -156,9 +157,15 @@ class Recorder:
         finally:
             self.unless = None
 
-    def launching(self, optimizer: Optimizer, group: dict, flags: tuple, run: Any, scalars: dict) -> None:
-        """What the kernels take from `scalars` until the next call of this or of `updated` is this run's."""
+    def launching(
+        self, optimizer: Optimizer, group: dict, flags: tuple, run: Any, scalars: dict, counts: bool = True
+    ) -> None:
+        """What the kernels take from `scalars` until the next call of this or of `updated` is this run's.
+
+        counts: these launches are the run's step; not so what a rule does before or after them.
+        """
         self.launch = Launch(optimizer, group, flags, run, scalars, self.steps[optimizer])
+        self.launch.counts = counts
         self.launches.append(self.launch)
         self.leaves.update(dict.fromkeys(run.params))
 

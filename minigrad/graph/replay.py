@@ -10,7 +10,7 @@ import numpy as np
 from kernels.cuda import blas, graph
 
 from .. import random
-from ..backend import empty
+from ..backend import empty, on_device
 from ..ops import attention, constants
 from ..optim.optimizer import Optimizer
 from ..tensor import Tensor
@@ -62,7 +62,9 @@ class Graph:
             self.scalers = [(s, s.saying(), s.options()) for s in recorder.scalers]
             self.after = [(leaf, state_of(leaf), _marked(leaf)) for leaf in recorder.leaves | seen.leaves]
             self.grads = [leaf.grad if kind == "elsewhere" else None for leaf, kind, _ in self.after]
+            self.numbers = [on_devices(launch.group) for launch in recorder.launches]
             self.place = [(leaf, leaf.array) for leaf, *_ in self.after]
+            self.place += [(v, v.array) for found in self.numbers for v in found]
             self.out = out
             if recorder.keys:
                 self.table.set(np.concatenate([blas.table_of(key) for key in recorder.keys]))
@@ -81,7 +83,9 @@ class Graph:
             if leaf.array is not array:
                 return False
         self.rows.settled()
-        for launch in self.found.launches:
+        for optimizer in self.found.steps:
+            optimizer.allowed()
+        for launch, numbers in zip(self.found.launches, self.numbers, strict=True):
             rule = launch.optimizer
             if launch.flags != rule.flags(launch.group):
                 return False
@@ -89,6 +93,8 @@ class Graph:
             if t == 0 and type(rule).begin is not Optimizer.begin:
                 return False
             if not all(rule.counted.get(p) == t for p in launch.params):
+                return False
+            if on_devices(launch.group) != numbers:
                 return False
         return all(scaler.options() == options for scaler, _, options in self.scalers)
 
@@ -138,6 +144,11 @@ class Graph:
 def state_of(leaf: Tensor) -> str:
     """Where a leaf's gradient is."""
     return "none" if leaf.grad is None else "slot" if leaf.grad is leaf.slot else "elsewhere"
+
+
+def on_devices(group: dict[str, Any]) -> set[Tensor]:
+    """The options of a group that are numbers on a device: the graph reads them where they are."""
+    return {v for v in group.values() if isinstance(v, Tensor) and on_device(v.array)}
 
 
 def _marked(leaf: Tensor) -> bool:

@@ -34,6 +34,7 @@ class Lane:
         self, optimizer: Any, launches: list[Launch], each: int, scaler: Any, slot: int, clock: Clock
     ):
         self.optimizer, self.launches, self.each = optimizer, launches, each
+        self.steps = [launch for launch in launches if launch.counts]
         self.scaler, self.slot, self.clock = scaler, slot, clock
         self.at = self.sure = self.end = 0
         self.expected: list[Any] = [None] * ROWS
@@ -59,7 +60,7 @@ class Lane:
         if self.scaler is not None and rule.unsettled is None:
             self.kept = [dict(rule.carried)]
             rule.unsettled = self.settle
-        for launch in self.launches:
+        for launch in self.steps:
             t = rule.counted[launch.params[0]] + 1
             rule.counted.update(dict.fromkeys(launch.params, t))
             if rule.carries:
@@ -76,7 +77,7 @@ class Lane:
         """Take back what the host counted of steps that were left out. Reads the device."""
         taken = int(self.clock.taken.get()[self.slot])
         left_out, rule = self.at - taken, self.optimizer
-        for launch in self.launches if left_out else ():
+        for launch in self.steps if left_out else ():
             t = rule.counted[launch.params[0]] - left_out
             rule.counted.update(dict.fromkeys(launch.params, t))
         if rule.carries and left_out:

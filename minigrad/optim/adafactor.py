@@ -152,6 +152,7 @@ class Adafactor(Optimizer):
     """
 
     kernel = ADAFACTOR
+    steady = True
     ranges = {
         "lr": AtLeast("Learning rate"),
         "weight_decay": AtLeast("weight_decay"),
@@ -254,12 +255,16 @@ class Adafactor(Optimizer):
 
     def scalars(self, group: dict[str, Any], t: int) -> dict[str, float]:
         lr, (eps1, eps2) = float(group["lr"]), group["eps"]
+        double = any(p.array.dtype == np.float64 for p in group["params"])
+        least = float(np.finfo(np.float64 if double else np.float32).eps) if eps1 is None else float(eps1)
+        inside = group["eps_inside"]
         one_minus_beta2 = t ** float(group["beta2_decay"])
         rho = min(lr, 1 / sqrt(t))
         return dict(
             beta2=1 - one_minus_beta2,
             one_minus_beta2=one_minus_beta2,
-            eps1=-1.0 if eps1 is None else float(eps1),
+            added=least if inside else 0.0,
+            least=0.0 if inside else least,
             rho=-rho if group["maximize"] else rho,
             eps2=float(eps2),
             d=float(group["d"]),
@@ -273,10 +278,9 @@ class Adafactor(Optimizer):
         if (run.start, run.stop) not in second.tables:
             second.tables[run.start, run.stop] = Tables(second, run, at)
         tables, values = second.tables[run.start, run.stop], scalars
-        machine = np.finfo(np.float64 if second.kind == np.float64 else np.float32)
-        eps1 = float(machine.eps) if values["eps1"] < 0 else values["eps1"]
-        inside = group["eps_inside"]
-        values = values | dict(added=eps1 if inside else 0.0, least=0.0 if inside else eps1)
+        if group["eps"][0] is None and len({p.array.dtype == np.float64 for p in group["params"]}) > 1:
+            machine = float(np.finfo(np.float64 if second.kind == np.float64 else np.float32).eps)
+            values = values | {("added" if group["eps_inside"] else "least"): machine}
         gradient, parameters = run.piece(run.arena.gradient), run.piece(run.arena.array)
         if tables.span[1]:
             variance = second.array[tables.span[0] : tables.span[1]]

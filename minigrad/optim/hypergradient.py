@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.cuda import graph
 from kernels.rules import ADAM_HD, HYPER_DOT, HYPER_RATE, SGD_HD
 
 from ..arena import CHUNK
@@ -30,6 +31,7 @@ from .segments import chunks
 class Hypergradient(Optimizer):
     """What the rules of this kind share. Parameters of one group share a device and the type of lr."""
 
+    steady = True
     ranges = {"hypergrad_lr": Range("hypergrad_lr")}
 
     def check(self, group: dict[str, Any]) -> None:
@@ -58,13 +60,15 @@ class Hypergradient(Optimizer):
         rate = place(type(self).__name__, group, "lr")
         sizes = [(run.stop - run.start) // CHUNK for run in runs]
         dots = empty((sum(sizes),), rate.dtype, runs[0].arena.device)
-        decay, start = dict(weight_decay=float(group["weight_decay"])), 0
+        start, recorder = 0, graph.current()
         for run, size in zip(runs, sizes, strict=True):
+            scalars = self.scalars(group, run.t)
+            if recorder is not None:
+                recorder.launching(self, group, self.flags(group), run, scalars, counts=False)
             buffers = (run.piece(run.arena.gradient), run.piece(run.arena.array), self.slot(run, "direction"))
-            HYPER_DOT(*map(chunks, buffers), dots[start : start + size], scalars=decay)
+            HYPER_DOT(*map(chunks, buffers), dots[start : start + size], scalars=chosen(HYPER_DOT, scalars))
             start += size
-        step = dict(hypergrad_lr=float(group["hypergrad_lr"]))
-        HYPER_RATE(dots.reshape(1, -1), rate, rate, scalars=step)
+        HYPER_RATE(dots.reshape(1, -1), rate, rate, scalars=chosen(HYPER_RATE, scalars))
 
     def launch(self, run: Run, group: dict[str, Any], flags: tuple[str, ...], scalars: Any) -> None:
         if run.start == run.stop:
@@ -73,7 +77,12 @@ class Hypergradient(Optimizer):
         state = [self.slot(run, p.name) if p.name in used else None for p in self.kernel.outputs[1:]]
         rate = group["lr"].array.reshape(1)
         gradient, values = run.piece(run.arena.gradient), run.piece(run.arena.array)
-        self.kernel(gradient, rate, values, *state, scalars=scalars, flags=flags)
+        self.kernel(gradient, rate, values, *state, scalars=chosen(self.kernel, scalars), flags=flags)
+
+
+def chosen(text: Any, scalars: dict[str, float]) -> dict[str, float]:
+    """The scalars that a text takes."""
+    return {name: scalars[name] for name in text.scalars}
 
 
 class SGDHD(Hypergradient):
@@ -117,7 +126,8 @@ class SGDHD(Hypergradient):
             raise ValueError("SGDHD: Nesterov momentum requires a momentum")
 
     def scalars(self, group: dict[str, Any], t: int) -> dict[str, float]:
-        return dict(momentum=float(group["momentum"]), weight_decay=float(group["weight_decay"]))
+        names = ("momentum", "weight_decay", "hypergrad_lr")
+        return {name: float(group[name]) for name in names}
 
 
 class AdamHD(Hypergradient):
@@ -160,6 +170,7 @@ class AdamHD(Hypergradient):
             **averages(beta1, beta2),
             eps=float(group["eps"]),
             weight_decay=float(group["weight_decay"]),
+            hypergrad_lr=float(group["hypergrad_lr"]),
             bias1=1 - beta1**t,
             bias2_sqrt=(1 - beta2**t) ** 0.5,
         )

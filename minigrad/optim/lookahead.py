@@ -49,6 +49,7 @@ class Lookahead(Wrapper):
     [Zhang, Lucas, Hinton & Ba 2019, arXiv:1907.08610, Algorithm 1]
     """
 
+    eager = "every k-th goes back"
     numbers = ("k", "alpha", "pullback_momentum", "count")
     record = Record(
         year=2019,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kernels.cuda import graph
 from kernels.rules import EXPONENTIATED, MIRROR, P_NORM
 
 from ..arena import cut
@@ -50,6 +51,7 @@ class MirrorDescent(Optimizer):
     """
 
     kernel = MIRROR
+    steady = True
     ranges = {"beta": Range("beta", above=True), "power": Range("power", 1, above=True)}
     record = Record(
         year=1983,
@@ -111,7 +113,12 @@ class MirrorDescent(Optimizer):
         return (mirror,) if isinstance(mirror, str) and mirror in MIRROR.flags else ()
 
     def scalars(self, group: dict[str, Any], t: int) -> dict[str, float]:
-        return dict(lr=float(group["lr"]), beta_square=float(group["beta"]) ** 2)
+        found = dict(lr=float(group["lr"]), beta_square=float(group["beta"]) ** 2)
+        if isinstance(group["mirror"], str) and group["mirror"] == "p-norm":
+            r = float(group["power"])
+            s = r / (r - 1)
+            found |= dict(power=r, one_over_power=1 / r, dual=s, one_over_dual=1 / s)
+        return found
 
     def launch(self, run: Run, group: dict[str, Any], flags: tuple[str, ...], scalars: Any) -> None:
         mirror, normalize, lr = group["mirror"], group["normalize"], scalars["lr"]
@@ -123,9 +130,7 @@ class MirrorDescent(Optimizer):
                 continue
             gradient = cut(run.arena.gradient, p.offset, p.array.shape)
             if isinstance(mirror, str) and mirror == "p-norm":
-                r = float(group["power"])
-                s = r / (r - 1)
-                numbers = dict(lr=lr, power=r, one_over_power=1 / r, dual=s, one_over_dual=1 / s)
+                numbers = {name: scalars[name] for name in P_NORM.scalars}
                 weights = p.array.reshape(1, -1)
                 P_NORM(gradient.reshape(1, -1), weights, weights, scalars=numbers)
             elif isinstance(mirror, str):
@@ -133,6 +138,7 @@ class MirrorDescent(Optimizer):
                 weights = p.array.reshape(shape)
                 EXPONENTIATED(gradient.reshape(shape), weights, weights, scalars=dict(lr=lr))
             else:
+                graph.refuse(f"the mirror of {type(self).__name__} is the program's own function")
                 with no_grad():
                     found = mirror[1](mirror[0](Tensor(p.array)) - lr * Tensor(gradient))
                 p.array[...] = found.array

@@ -119,6 +119,7 @@ class PerturbedGD(Optimizer):
     order 1. [Jin, Ge, Netrapalli, Kakade & Jordan 2017, How to escape saddle points efficiently, Algorithm 4]
     """
 
+    eager = "its noise is drawn by a count on the host"
     kernel = PERTURBED_DESCENT
     ranges = {
         "radius": Range("radius"),

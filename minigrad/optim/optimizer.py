@@ -73,7 +73,11 @@ class Optimizer(Hooked):
     ranges: ClassVar[dict[str, Range]] = {}
     carries: ClassVar[tuple[str, ...]] = ()  # names of numbers that a parameter keeps from step to step
     ignored: ClassVar[tuple[str, ...]] = ("foreach", "fused", "capturable", "differentiable")
-    steady: ClassVar[bool] = False  # a `launch` of one's own launches the same at every t but for the scalars
+    steady: ClassVar[bool] = (
+        False  # a `launch` or `update` of one's own launches the same at every t, but for
+    )
+    # the scalars, which it takes from `scalars`: a captured step may repeat it
+    eager: ClassVar[str] = "it launches more than its kernel"  # why not, where that is not so
     unsettled: Callable[[], None] | None = None  # takes back what was counted of captured steps left out
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
@@ -160,6 +164,9 @@ class Optimizer(Hooked):
             if known is not None:
                 known.check(type(self).__name__, value)
 
+    def allowed(self) -> None:
+        """Raise, saying why, where no step may be taken now."""
+
     def begin(self, run: Run, group: dict[str, Any]) -> None:
         """Set the state of parameters before their first step; it is zero where this does nothing."""
 
@@ -243,6 +250,7 @@ class Optimizer(Hooked):
         """The launches of a step. All that may raise comes before the first: an error changes nothing."""
         if self.kernel is None:
             raise TypeError(f"{type(self).__name__} has neither a kernel nor a step() of its own")
+        self.allowed()
         work = []
         for group in self.param_groups:
             launches = []

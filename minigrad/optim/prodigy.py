@@ -50,6 +50,7 @@ class Prodigy(Optimizer):
     [Mishchenko & Defazio 2024, Algorithm 4]
     """
 
+    eager = "it counts its steps in param_groups"
     kernel = PRODIGY
     ranges = {"d0": Range("d0 value", above=True), "d_coef": Range("d_coef value", above=True)}
     ignored = (*Optimizer.ignored, "fsdp_in_use")

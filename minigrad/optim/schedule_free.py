@@ -111,14 +111,13 @@ class ScheduleFree(Optimizer):
             arena.version[0] += 1
         return found
 
-    def update(self) -> None:
-        """One launch a group, in train mode."""
+    def allowed(self) -> None:
+        """In train mode."""
         if not all(group["train_mode"] for group in self.param_groups):
             raise RuntimeError(
                 f"{type(self).__name__}: step() in eval mode, in which the parameters are the average x; "
                 "call optimizer.train() first, and optimizer.eval() before evaluating"
             )
-        super().update()
 
     # ------------------------------------------------------------------------------------------------- saving
 

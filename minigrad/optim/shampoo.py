@@ -79,6 +79,7 @@ class Shampoo(MatrixRule):
     [Gupta, Koren & Singer 2018, arXiv:1802.09568, Algorithms 1 and 2; Anil et al. 2020, arXiv:2002.09018]
     """
 
+    eager = "every refresh_period-th finds roots of matrices, by eigenvalues"
     kernel = MATRIX_STEP
     ranges = {
         "beta": Range("beta value", high=1.0 + 2**-52),

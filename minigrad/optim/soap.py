@@ -47,6 +47,7 @@ class SOAP(MatrixRule):
     [Vyas et al. 2024, arXiv:2409.11321, Algorithm 3, and the authors' code, which skips the first step]
     """
 
+    eager = "every precondition_frequency-th moves the bases, by a QR decomposition"
     kernel = TEXT
     record = Record(
         year=2024,

@@ -52,6 +52,7 @@ Estimate = dict[Arena, tuple[Array, Array]]  # two buffers whose product estimat
 class Sophia(Optimizer):
     """What both share: the step, when the Hessian is estimated, and its average."""
 
+    eager = "every update_interval-th estimates the Hessian"
     kernel = SOPHIA
     ranges = {
         "rho": Range("rho value", above=True),

@@ -32,6 +32,7 @@ class Wrapper(Optimizer):
     buffers    the names of its own state slots: each as long as the arena, in the type computed in
     """
 
+    eager = "it does more than the rule inside"
     numbers: ClassVar[tuple[str, ...]] = ()
     buffers: ClassVar[tuple[str, ...]] = ()
 
@@ -104,7 +105,7 @@ class Wrapper(Optimizer):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of the whole; the hooks of the rule inside run at its own steps."""
-        graph.refuse(f"{type(self).__name__} has a step of its own kind")
+        graph.refuse(f"{type(self).__name__} has a step of its own kind: {self.eager}")
         args, kwargs, closure = self.entering(closure)
         loss = self.advance(closure)
         self.leaving(args, kwargs)

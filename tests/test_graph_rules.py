@@ -1,0 +1,149 @@
+"""Every optimizer in a captured step: which are captured, to the bit, and why the others run eagerly."""
+
+import numpy as np
+import pytest
+from capturing import fake_device, problem
+
+import minigrad as mg
+from minigrad import amp, optim
+
+# Those that a step without a closure suffices; all others are refused for their closure, or by their words.
+EAGERLY = {
+    "Lookahead": "every k-th goes back",
+    "PerturbedGD": "its noise is drawn by a count on the host",
+    "Prodigy": "it counts its steps in param_groups",
+    "SOAP": "every precondition_frequency-th moves the bases, by a QR decomposition",
+    "Shampoo": "every refresh_period-th finds roots of matrices, by eigenvalues",
+    "SophiaG": "every update_interval-th estimates the Hessian",
+}
+CLOSURES = {name for name, r in optim.zoo.items() if "closure" in r.needs}
+OTHERS = {"KFAC", "ExponentiatedGradient"}  # take layers; weights that are shares
+CAPTURED = sorted(set(optim.zoo) - CLOSURES - OTHERS - set(EAGERLY))
+
+
+@pytest.fixture
+def device():
+    with fake_device() as device:
+        yield device
+
+
+def made(name, model, **options):
+    if name == "Muon":
+        return optim.Muon(optim.Muon.split(model), **options)
+    return optim.zoo[name].make(model.parameters(), **options)
+
+
+def steps(name, capture, count=12, scaler=None, bad=(), **options):
+    """(captured function or None, what the steps leave behind)"""
+    model, loss_of, x, y = problem("mlp")
+    optimizer = made(name, model, **options)
+    factors = [mg.tensor(v).to("cuda") for v in (1.0, np.inf)]
+
+    def step(factor, x, y):
+        optimizer.zero_grad()
+        loss = loss_of(model, x, y)
+        if scaler is None:
+            loss.backward()
+            optimizer.step()
+        else:
+            scaler.scale(loss * factor).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        return loss
+
+    run = mg.graph.capture(step) if capture else step
+    losses = []
+    for k in range(count):
+        if k == 8 and "lr" in optimizer.param_groups[0]:
+            optimizer.param_groups[0]["lr"] = 3e-3
+        losses.append(float(run(factors[k in bad], x[k : k + 8], y[k : k + 8])))
+    modes = getattr(optimizer, "eval", lambda: None)
+    modes()
+    state = optimizer.state_dict()["state"]
+    plain = {
+        k: {n: v.tolist() if isinstance(v, mg.Tensor) else v for n, v in s.items()} for k, s in state.items()
+    }
+    return run, (losses, [p.tolist() for p in model.parameters()], plain)
+
+
+@pytest.mark.parametrize("name", CAPTURED)
+def test_these_are_captured_to_the_bit(device, name):
+    _, eager = steps(name, False)
+    run, captured = steps(name, True)
+    assert run.why == "" and run.graphs == 1
+    assert captured == eager
+
+
+@pytest.mark.parametrize("name", CAPTURED)
+def test_these_leave_no_bit_behind_of_a_step_that_a_scaler_leaves_out(device, name):
+    bad = (0, 4, 7, 8, 11)
+    found = []
+    for capture in (False, True):
+        scaler = amp.GradScaler("cuda", 2.0**8)
+        run, left = steps(name, capture, 14, scaler, bad)
+        found.append((str(left), scaler.skips, scaler.state_dict()))
+    assert run.why == "" and run.graphs == 1 and found[1][1] == len(bad)
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("name", sorted(EAGERLY))
+def test_these_run_eagerly_and_say_why(device, name):
+    _, eager = steps(name, False)
+    run, left = steps(name, True)
+    assert left == eager and run.graphs == 0
+    assert f"has a step of its own kind: {EAGERLY[name]} (" in run.why
+
+
+def test_mirror_descent_is_captured_but_for_maps_of_the_programs_own(device):
+    for options in (dict(mirror="p-norm"), dict(mirror="hypentropy")):
+        _, eager = steps("MirrorDescent", False, **options)
+        run, captured = steps("MirrorDescent", True, **options)
+        assert run.why == "" and run.graphs == 1 and captured == eager
+    maps = (lambda p: 2 * p, lambda d: d / 2)
+    _, eager = steps("MirrorDescent", False, mirror=maps)
+    run, left = steps("MirrorDescent", True, mirror=maps)
+    assert "the mirror of MirrorDescent is the program's own function" in run.why and left == eager
+
+
+def test_a_schedule_free_step_in_eval_mode_is_an_error_captured_too(device):
+    model, loss_of, x, y = problem("mlp")
+    optimizer = optim.AdamWScheduleFree(model.parameters())
+
+    def step(x, y):
+        optimizer.zero_grad()
+        loss_of(model, x, y).backward()
+        optimizer.step()
+
+    run = mg.graph.capture(step)
+    for _ in range(6):
+        run(x[:8], y[:8])
+    optimizer.eval()
+    with pytest.raises(RuntimeError, match=r"step\(\) in eval mode"):
+        run(x[:8], y[:8])
+    optimizer.train()
+    run(x[:8], y[:8])
+    assert run.graphs == 1 and optimizer.steps[next(model.parameters())] == 7
+
+
+def test_a_learned_rate_that_is_set_by_hand_is_captured_anew(device):
+    """The number lies on the device, where the graph reads it: another one lies elsewhere."""
+    found = []
+    for capture in (False, True):
+        model, loss_of, x, y = problem("mlp")
+        optimizer = optim.AdamHD(model.parameters())
+
+        def step(x, y, model=model, loss_of=loss_of, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = loss_of(model, x, y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = mg.graph.capture(step) if capture else step
+        losses = []
+        for k in range(20):
+            if k == 9:
+                optimizer.param_groups[0]["lr"] = 5e-2
+            losses.append(float(run(x[:8], y[:8])))
+        found.append((losses, float(optimizer.param_groups[0]["lr"])))
+    assert found[0] == found[1] and run.why == "" and run.graphs == 1
