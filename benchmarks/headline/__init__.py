@@ -7,5 +7,7 @@ measure      one contestant in a process of its own: losses, then windows of tim
 rates        H5: optimizers, GB/s
 table        what is compared: rows, contestants, claims
 run          the processes, A-B-A, within a budget of minutes
-report       the figures as JSON and Markdown, and which claims are met
+results      what has been measured, in a file
+figures      what may be said of it: whose time counts, how many times as fast, which claims are met
+report       the same as Markdown
 """
