@@ -8,7 +8,7 @@
         scaler.scale(loss).backward()
         scaler.step(optimizer, clip=1.0)      # unscales, looks for inf and nan, clips, steps or skips
         scaler.update()
-        if not scaler.skipped:
+        if not scaler.skipped:                # (after a captured step this waits for the device)
             scheduler.step()                  # schedules count the steps that were taken
 
 The parameters stay float32, the masters; what the products read is their half-precision shadow. float16 has 5

@@ -15,10 +15,14 @@ The first calls run as always, on one stream with memory of their own (warm-up: 
 records the launches instead of executing them, and from then on a call replays them all by one launch: what
 the host does between launches is gone. What a replay cannot repeat is taken off it:
 
-    batch       Tensors given to the step are copied into those that the graph reads
+    batch       Tensors given to the step are copied into those that the graph reads; given the indices of a
+                loader (`for index in loader.indices`), the step gathers its batch itself
     numbers     the optimizer's scalars depend on the step: they are rows of a table, computed ahead in
                 double, and the graph moves on by a row itself (kernels/tick.py). Who writes to param_groups,
                 as schedulers do, has the row uploaded again; `schedule` says them ahead
+    inf, nan    under a GradScaler the kernels of an optimizer look at its flag themselves, and write nothing
+                where it is set; the optimizer's scalars stay at their row. How many steps were taken only the
+                device knows then, until somebody asks (Optimizer.settle): state_dict(), or `scaler.skipped`
     draws       dropout's counters lie on the device and move on by themselves; the generator follows
     results     are copies: a step's loss stays what it was when the next one runs
     the host    step counts, versions and .grad are what the step would have left
@@ -31,7 +35,12 @@ What cannot be captured runs eagerly for good, and `why()` says what it was: clo
 optimizers with steps of their own, values read on the host, uploads. Only what the step itself does in Python
 besides is not seen: it happens at warm-up and capture, and never again.
 
-Gradient accumulation is two captured functions: forward and backward, and clip and step.
+Gradient accumulation is two captured functions: forward and backward, and clip and step (with unscale_, step
+and update of a scaler all in the second). Or one, which is given all micro-batches, as in train.py: one
+launch for any number of them, and memory for as many graphs of a forward and backward pass.
+
+Schedules under a scaler: `schedule(n)` is to count completed steps, which are those made less `scaler.skips`.
+A scheduler that is stepped at every call has rows of a table uploaded and nothing read.
 """
 
 from __future__ import annotations
