@@ -123,7 +123,12 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """Token indices (B, T) -> logits (B, T, vocab); T is at most `config.context`."""
+    """Token indices (B, T) -> logits (B, T, vocab); T is at most `config.context`.
+
+    An alphabet of 65 has fewer logits than the head has inputs. For a vocabulary of thousands there is
+    F.linear_cross_entropy(model.features(indices).flatten(0, 1), model.head.weight, targets): the loss, and
+    never all logits at once; of few classes it is F.cross_entropy of model(indices) itself.
+    """
 
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -147,6 +152,10 @@ class GPT(nn.Module):
                 nn.init.zeros_(p)
 
     def forward(self, indices: Tensor, cache: list[dict[str, Tensor]] | None = None) -> Tensor:
+        return self.head(self.features(indices, cache))  # (B, T, vocab)
+
+    def features(self, indices: Tensor, cache: list[dict[str, Tensor]] | None = None) -> Tensor:
+        """What the head gets: (B, T) -> (B, T, d)."""
         T, c = indices.shape[1], self.config
         past = cache[0]["k"].shape[2] if cache and "k" in cache[0] else 0
         if past + T > c.context:
@@ -159,8 +168,7 @@ class GPT(nn.Module):
         x, more, block = self.dropout(x), None, None
         for k, block in enumerate(self.blocks):
             x, more = block(x, more, angles, None if cache is None else cache[k])
-        x = self.norm(x) if block is None else block.joined(more, x, self.norm)[1]
-        return self.head(x)  # (B, T, vocab)
+        return self.norm(x) if block is None else block.joined(more, x, self.norm)[1]
 
     def angles(self, places: Tensor, dtype: Any) -> tuple[Tensor, Tensor]:
         """cos and sin of the rotary angles, each (T, hs/2): place times 10000^(-2k/hs)."""

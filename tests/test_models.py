@@ -107,6 +107,27 @@ def test_a_tied_head_is_one_parameter_and_matrices_alone_decay():
     assert len({*decaying["params"], *rest["params"]}) == len(list(tied.parameters()))
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_large_vocabularys_loss_needs_no_logits(tied):
+    """The same loss and gradients from the features, in chunks of rows."""
+    tokens = np.random.default_rng(0).integers(0, 300, (33, 8))
+    indices, targets = mg.tensor(tokens[:-1]), mg.tensor(tokens[1:]).flatten()
+    results = []
+    for chunked in (False, True):
+        mg.manual_seed(0)
+        model = GPT(GPTConfig(300, context=8, layers=1, heads=2, width=16, tied=tied))
+        if chunked:
+            features = model.features(indices).flatten(0, 1)
+            loss = F.linear_cross_entropy(features, model.head.weight, targets)
+        else:
+            loss = F.cross_entropy(model(indices).flatten(0, 1), targets)
+        assert (loss.node.op.name == "linear_cross_entropy") == chunked
+        loss.backward()
+        results.append([loss.detach().numpy(), *[p.grad.numpy() for p in model.parameters()]])
+    for whole, part in zip(*results, strict=True):
+        np.testing.assert_allclose(part, whole, atol=1e-6 * np.abs(whole).max())
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [

@@ -149,8 +149,8 @@ def linear_cross_entropy(
     Class numbers of (N, in) and (C, in) are taken some rows at a time, their gradients with them, so that the
     N C scores are never there at once: in rows where C > in and N >= 2 in, or as `options` say; all at once
     otherwise, and for probabilities, d1, ..., and gradients that are to be differentiated again. Values and
-    gradients are the same to rounding. For 2048 rows of 256 inputs and 16,384 classes, a step takes a quarter
-    of the memory and two thirds of the time (benchmarks/linear_classes.py).
+    gradients are the same to rounding. For 2048 rows of 256 inputs and 16,384 classes, a step takes an eighth
+    of the memory and nine tenths of the time (benchmarks/linear_classes.py).
     """
     name = "linear_cross_entropy"
     check(name, reduction)
