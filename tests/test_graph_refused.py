@@ -8,7 +8,7 @@ import pytest
 from capturing import fake_device, image_loss, problem
 
 import minigrad as mg
-from minigrad import optim
+from minigrad import amp, optim
 from models import MLP
 
 
@@ -100,39 +100,51 @@ def test_it_runs_eagerly_and_says_why(device, name):
     assert "eagerly" not in repr(run) and run.why in repr(run)
 
 
-@pytest.mark.parametrize("rule", ["SAM", "Lookahead"])
-def test_optimizers_with_steps_of_their_own_are_refused_by_name(device, rule):
-    def make(params):
-        inner = optim.SGD(params, lr=0.1)
-        return getattr(optim, rule)(inner)
+def test_optimizers_with_steps_of_their_own_are_refused_by_name(device):
+    model, loss_of, x, y = problem("mlp")
+    optimizer = optim.SAM(optim.SGD(model.parameters(), lr=0.1))
 
-    if rule == "SAM":
+    def step(x, y):
+        def closure():
+            optimizer.zero_grad()
+            loss = loss_of(model, x, y)
+            loss.backward()
+            return loss
 
-        def change(model, optimizer, loss, x):
-            optimizer.step(lambda: loss)
-    else:
+        return optimizer.step(closure)
 
-        def change(model, optimizer, loss, x):
-            optimizer.step()
-
-    run, batch = step_with(change, make)
-    if rule == "SAM":
-        model, loss_of, _x, _y = problem("mlp")
-        optimizer = make(model.parameters())
-
-        def step(x, y):
-            def closure():
-                optimizer.zero_grad()
-                loss = loss_of(model, x, y)
-                loss.backward()
-                return loss
-
-            return optimizer.step(closure)
-
-        run = mg.graph.capture(step)
+    run = mg.graph.capture(step)
     for _ in range(5):
+        run(x[:8], y[:8])
+    assert "SAM has a step of its own kind: it does more than the rule inside" in run.why and run.graphs == 0
+
+
+def test_a_rule_that_does_more_at_every_step_is_refused(device):
+    run, batch = step_with(
+        lambda model, optimizer, loss, x: optimizer.step(), optim.Shampoo, refresh_period=1
+    )
+    for _ in range(12):
         run(*batch)
-    assert f"{rule} has a step of its own kind" in run.why and run.graphs == 0
+    assert run.why == "Shampoo does more than a graph can hold at every step" and run.graphs == 0
+
+
+@pytest.mark.parametrize("rule", ["Lookahead", "Shampoo", "SOAP"])
+def test_rules_that_a_scaler_cannot_stop_on_the_device_are_refused_under_one(device, rule):
+    model, loss_of, x, y = problem("mlp")
+    options = dict(Shampoo=dict(refresh_period=5)).get(rule, {})
+    optimizer = optim.zoo[rule].make(model.parameters(), **options)
+    scaler = amp.GradScaler("cuda", 2.0**8)
+
+    def step(x, y):
+        optimizer.zero_grad()
+        scaler.scale(loss_of(model, x, y)).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+    run = mg.graph.capture(step)
+    for _ in range(8):
+        run(x[:8], y[:8])
+    assert f"{rule} cannot be left out on the device by a GradScaler" in run.why and run.graphs == 0
 
 
 def test_on_the_cpu_it_says_so_and_steps_run(device):

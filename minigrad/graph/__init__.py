@@ -29,11 +29,12 @@ the host does between launches is gone. What a replay cannot repeat is taken off
 
 Eager and captured steps give the same bits. A graph belongs to the shapes of the batch, to train or eval of
 the modules, and to which gradients are there: each gets its own after warm-up. A batch that is smaller than
-usual, as an epoch's last one, runs eagerly.
+usual, as an epoch's last one, runs eagerly; so does a step in which an optimizer does more than in most, as
+every k-th of Lookahead.
 
 What cannot be captured runs eagerly for good, and `why()` says what it was: closures, hooks, line searches,
-optimizers with steps of their own, values read on the host, uploads. Only what the step itself does in Python
-besides is not seen: it happens at warm-up and capture, and never again.
+optimizers with steps of their own kind, values read on the host, uploads. Only what the step itself does in
+Python besides is not seen: it happens at warm-up and capture, and never again.
 
 Gradient accumulation is two captured functions: forward and backward, and clip and step (with unscale_, step
 and update of a scaler all in the second). Or one, which is given all micro-batches, as in train.py: one
@@ -62,6 +63,7 @@ from .replay import Graph, stale, state_of
 __all__ = ["Captured", "capture", "why"]
 
 MOST = 16  # graphs of one function; each holds memory for its own intermediate results
+RARE = 10  # steps in a row that are no plain ones: then none is
 _reasons: list[str] = []
 
 
@@ -104,6 +106,8 @@ class Captured:
         self.leaves: dict[Tensor, None] = {}
         self.modules: dict[Any, None] = {}
         self.scalers: dict[Any, None] = {}
+        self.optimizers: dict[Any, None] = {}
+        self.special = 0  # steps in a row in which an optimizer did more than in most
         self.growing: Any = None  # the key of a run that met new leaves or modules
         functools.update_wrapper(self, function, updated=())
 
@@ -118,6 +122,13 @@ class Captured:
             return self.function(*args, **kwargs)
         if any(scaler.between() for scaler in self.scalers):
             return self.function(*args, **kwargs)
+        if special := [rule for rule in self.optimizers if not rule.plain()]:
+            self.special += 1
+            if self.special == RARE:
+                name = type(special[0]).__name__
+                return self._eagerly(f"{name} does more than a graph can hold at every step", args, kwargs)
+            return self.function(*args, **kwargs)
+        self.special = 0
         call = Call(args, kwargs)
         if not any(on_device(t.array) for t in (*call.tensors, *self.leaves)):
             return self._discover(args, kwargs)
@@ -201,8 +212,9 @@ class Captured:
                 recorder.refuse("parameters change otherwise than by the step of an optimizer")
         if blas.library() is None:
             recorder.refuse(blas.why())
-        entry.watched = recorder
-        entry.runs += not left_out  # a step that was left out has not shown all
+        if recorder.plain:
+            entry.watched = recorder
+            entry.runs += not left_out  # a step that was left out has not shown all
         if not (
             recorder.leaves.keys() <= self.leaves.keys() and recorder.modules.keys() <= self.modules.keys()
         ):
@@ -214,6 +226,7 @@ class Captured:
     def _settle(self, recorder: Recorder) -> bool:
         """Read what a GradScaler found in a step that was watched; whether it left one out."""
         self.scalers |= dict.fromkeys(recorder.scalers)
+        self.optimizers |= dict.fromkeys([*recorder.steps, *recorder.wrappers])
         for scaler in recorder.scalers:
             if scaler.between():
                 recorder.refuse("a GradScaler's unscale_, step and update are not in one captured function")

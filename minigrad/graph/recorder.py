@@ -40,11 +40,19 @@ def _place() -> str:
     return f"{Path(frame.f_code.co_filename).name}, line {frame.f_lineno}, in {frame.f_code.co_name}"
 
 
+def fixed(optimizer: Optimizer, group: dict) -> Any:
+    """The options that a graph holds as they are: of a rule whose numbers do not all go through kernels."""
+    if optimizer.by_kernels:
+        return None
+    return {k: v for k, v in group.items() if k not in ("params", "param_names", "lr", "weight_decay")}
+
+
 class Launch:
     """A launch of an optimizer's: where the scalars of its step go in the row."""
 
     def __init__(self, optimizer: Optimizer, group: dict, flags: tuple, run: Any, scalars: dict, lag: int):
         self.counts = True  # as a step of its parameters
+        self.fixed = fixed(optimizer, group)
         self.optimizer, self.group, self.flags, self.scalars = optimizer, group, flags, scalars
         self.params, self.arena, self.lag = list(run.params), run.arena, lag
         self.columns: list[tuple[int, str]] = []
@@ -92,6 +100,8 @@ class Recorder:
             Optimizer, tuple[Any, int]
         ] = {}  # stepped by a scaler -> it, the place of the count
         self.found: dict[Optimizer, Undo] = {}
+        self.wrappers: dict[Any, None] = {}
+        self.plain = True  # no optimizer does more than it mostly does
 
     @property
     def capturing(self) -> bool:
@@ -128,15 +138,30 @@ class Recorder:
         self.keys.append(key)
         return self.table.data.ptr + 8 * first
 
+    def wrapping(self, wrapper: Any) -> None:
+        """The step of an optimizer around another one begins."""
+        name = type(wrapper).__name__
+        if not wrapper.steady:
+            self.refuse(f"{name} has a step of its own kind: {wrapper.eager}")
+        if wrapper.before or wrapper.ready or wrapper.after:
+            self.refuse(f"a hook of {name}")
+        if self.unless is not None:
+            self.refuse(f"{name} cannot be left out on the device by a GradScaler")
+        self.wrappers[wrapper] = None
+        self.plain = self.plain and wrapper.plain()
+
     def stepping(self, optimizer: Optimizer, closure: Any) -> None:
         """An optimizer's step begins."""
+        self.plain = self.plain and optimizer.plain()
         name, kind = type(optimizer).__name__, type(optimizer)
         if closure is not None:
             self.refuse(f"{name}.step is given a closure")
         if optimizer.before or optimizer.ready or optimizer.after:
             self.refuse(f"a hook of {name}")
-        usual = kind.update is Optimizer.update and kind.launch is Optimizer.launch
-        if kind.step is not Optimizer.step or not (usual or optimizer.steady):
+        if self.unless is not None and not optimizer.by_kernels:
+            self.refuse(f"{name} cannot be left out on the device by a GradScaler")
+        usual = all(getattr(kind, n) is getattr(Optimizer, n) for n in ("step", "update", "launch"))
+        if not (usual or optimizer.steady):
             self.refuse(f"{name} has a step of its own kind: {optimizer.eager}")
 
     @contextlib.contextmanager

@@ -16,7 +16,7 @@ from ..optim.optimizer import Optimizer
 from ..tensor import Tensor
 from .calls import Call, copies
 from .clock import Clock
-from .recorder import Recorder, Refused, asking
+from .recorder import Recorder, Refused, asking, fixed
 from .rows import Rows
 
 
@@ -87,7 +87,7 @@ class Graph:
             optimizer.allowed()
         for launch, numbers in zip(self.found.launches, self.numbers, strict=True):
             rule = launch.optimizer
-            if launch.flags != rule.flags(launch.group):
+            if launch.flags != rule.flags(launch.group) or launch.fixed != fixed(rule, launch.group):
                 return False
             t = rule.counted.get(launch.params[0])
             if t == 0 and type(rule).begin is not Optimizer.begin:
@@ -121,6 +121,8 @@ class Graph:
     def _left(self) -> None:
         """What the step leaves on the host."""
         self.rows.step()
+        for wrapper in self.found.wrappers:
+            wrapper.count_on(1)
         for scaler, said, _ in self.scalers:
             scaler.said(said)
         for arena, times in self.found.updates.items():
@@ -172,6 +174,7 @@ class Host:
         ]
         self.generator, self.offset = random.default_generator, random.default_generator.offset
         self.scalers = [(scaler, scaler.saying()) for scaler in seen.scalers]
+        self.wrappers = [(w, {n: getattr(w, n) for n in w.numbers}) for w in seen.wrappers]
 
     def restore(self) -> None:
         for optimizer, steps, kept in self.optimizers:
@@ -187,3 +190,5 @@ class Host:
         self.generator.offset = self.offset
         for scaler, said in self.scalers:
             scaler.said(said)
+        for wrapper, numbers in self.wrappers:
+            vars(wrapper).update(numbers)

@@ -102,7 +102,8 @@ class Rows:
     """The table of a graph, and the lanes of all optimizers that read it."""
 
     def __init__(self, clock: Clock, found: Recorder):
-        self.clock, self.late = clock, False
+        self.clock = clock
+        self.ahead, self.used = ROWS, 0  # rows of the last upload, and how many of them were used
         self.values = np.zeros((ROWS, clock.size))
         whose = np.full(clock.size, -1, np.int64)
         self.lanes = []
@@ -121,21 +122,21 @@ class Rows:
                 lane.optimizer.settle()
 
     def prepare(self, on: Any, schedule: Any) -> None:
-        """See to it that the table has the row of this step."""
+        """See to it that the table has the row of this step.
+
+        Who writes to param_groups at every step gets one row a step, who never does all that the table holds.
+        """
         if all(lane.ready() for lane in self.lanes):
-            self.late = False
             return
-        # somebody who writes at every step gets one row a step, everybody else all that the table holds
         changed = all(lane.at < lane.end for lane in self.lanes)
-        ahead = 1 if changed and self.late else ROWS
-        self.late = changed
+        self.ahead = max(self.used, 1) if changed else min(2 * self.ahead, ROWS)
         for lane in self.lanes:
-            if lane.at > lane.sure and (
-                ahead == ROWS or lane.optimizer.carries or lane.at > lane.sure + BACK
-            ):
+            known = lane.at == lane.sure
+            if not known and (self.ahead > 1 or lane.optimizer.carries or lane.at > lane.sure + BACK):
                 lane.optimizer.settle()
-        self._make(ahead, schedule)
-        self._upload(ahead, on)
+        self._make(self.ahead, schedule)
+        self._upload(self.ahead, on)
+        self.used = 0
 
     def _make(self, ahead: int, schedule: Any) -> None:
         """Compute rows for as many steps ahead, and for those where an unsettled lane may really be."""
@@ -175,5 +176,6 @@ class Rows:
 
     def step(self) -> None:
         """What the step leaves of counts on the host."""
+        self.used += 1
         for lane in self.lanes:
             lane.step()

@@ -49,7 +49,7 @@ class Lookahead(Wrapper):
     [Zhang, Lucas, Hinton & Ba 2019, arXiv:1907.08610, Algorithm 1]
     """
 
-    eager = "every k-th goes back"
+    steady = True
     numbers = ("k", "alpha", "pullback_momentum", "count")
     record = Record(
         year=2019,
@@ -98,13 +98,20 @@ class Lookahead(Wrapper):
         rule = self.innermost
         return [n for n in MOMENTA if any(n in rule.slots(g) for g in rule.param_groups)]
 
+    def plain(self) -> bool:
+        begun = all(p in self.begun for p in self.parameters())
+        return begun and (self.count + 1) % self.k != 0 and self.optimizer.plain()
+
+    def count_on(self, n: int) -> None:
+        self.count += n
+
     def advance(self, closure: Callable[[], Any] | None) -> Any:
         for p in self.parameters():
             if p not in self.begun:
                 self.place(p, "slow_param")[...] = p.array
                 self.begun.add(p)
         loss = self.optimizer.step(closure)
-        self.count += 1
+        self.count_on(1)
         if self.count % self.k == 0:
             self.sync()
         return loss

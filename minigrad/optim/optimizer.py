@@ -77,6 +77,7 @@ class Optimizer(Hooked):
         False  # a `launch` or `update` of one's own launches the same at every t, but for
     )
     # the scalars, which it takes from `scalars`: a captured step may repeat it
+    by_kernels: ClassVar[bool] = True  # all that it writes and all numbers that it takes go through kernels
     eager: ClassVar[str] = "it launches more than its kernel"  # why not, where that is not so
     unsettled: Callable[[], None] | None = None  # takes back what was counted of captured steps left out
 
@@ -163,6 +164,10 @@ class Optimizer(Hooked):
             known = self.ranges.get(name) or RANGES.get(name)
             if known is not None:
                 known.check(type(self).__name__, value)
+
+    def plain(self) -> bool:
+        """Whether the next step is as most are: every few steps some rules do more, which is not captured."""
+        return True
 
     def allowed(self) -> None:
         """Raise, saying why, where no step may be taken now."""

@@ -79,7 +79,7 @@ class Shampoo(MatrixRule):
     [Gupta, Koren & Singer 2018, arXiv:1802.09568, Algorithms 1 and 2; Anil et al. 2020, arXiv:2002.09018]
     """
 
-    eager = "every refresh_period-th finds roots of matrices, by eigenvalues"
+    steady, by_kernels = True, False
     kernel = MATRIX_STEP
     ranges = {
         "beta": Range("beta value", high=1.0 + 2**-52),
@@ -173,6 +173,10 @@ class Shampoo(MatrixRule):
                     held.reshape(-1)[:: n + 1] = eps
 
     # ------------------------------------------------------------------------------------------------- a step
+
+    def plain(self) -> bool:
+        steps = self.steps
+        return all(steps.get(p, 0) % g["refresh_period"] != 0 for g in self.param_groups for p in g["params"])
 
     def flags(self, group: dict[str, Any]) -> tuple[str, ...]:
         names = {

@@ -47,7 +47,7 @@ class SOAP(MatrixRule):
     [Vyas et al. 2024, arXiv:2409.11321, Algorithm 3, and the authors' code, which skips the first step]
     """
 
-    eager = "every precondition_frequency-th moves the bases, by a QR decomposition"
+    steady, by_kernels = True, False
     kernel = TEXT
     record = Record(
         year=2024,
@@ -121,6 +121,12 @@ class SOAP(MatrixRule):
         return {f"{name}_{i}": (n, n) for i, n in self.turned(p, group).items() for name in ("GG", "Q")}
 
     # ------------------------------------------------------------------------------------------------- a step
+
+    def plain(self) -> bool:
+        steps = self.steps
+        return all(
+            steps.get(p, 0) % g["precondition_frequency"] != 0 for g in self.param_groups for p in g["params"]
+        )
 
     def flags(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("maximize",) if group["maximize"] else ()

@@ -30,6 +30,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from kernels.cuda import graph
 from kernels.draws import RADEMACHER
 from kernels.rules import SOPHIA, SOPHIA_HESSIAN
 
@@ -52,7 +53,7 @@ Estimate = dict[Arena, tuple[Array, Array]]  # two buffers whose product estimat
 class Sophia(Optimizer):
     """What both share: the step, when the Hessian is estimated, and its average."""
 
-    eager = "every update_interval-th estimates the Hessian"
+    steady = True
     kernel = SOPHIA
     ranges = {
         "rho": Range("rho value", above=True),
@@ -225,6 +226,9 @@ class SophiaH(Sophia):
         RADEMACHER(draw(arena.device), *quarters(u))
         return u
 
+    def plain(self) -> bool:
+        return self.estimate is None and not self.due()
+
     def update(self) -> None:
         """One launch a group; two more where there is an estimate."""
         estimate, self.estimate = self.estimate, None
@@ -322,12 +326,16 @@ class SophiaG(Sophia):
     def step(self, closure: Callable[[], Any] | None = None, bs: float | None = None) -> Any:
         """One update; bs, if given, in place of the group's. Returns the loss, if closure() computes it."""
         if bs is not None:
+            graph.refuse("SophiaG.step is given bs")
             self.ranges["bs"].check(type(self).__name__, bs)
         self.bs = bs
         try:
             return super().step(closure)
         finally:
             self.bs = None
+
+    def plain(self) -> bool:
+        return self.sampled_loss is None or (self.taken() + 1) % self.param_groups[0]["update_interval"] != 0
 
     def update(self) -> None:
         """One launch a group; one more where sampled_loss gives an estimate."""

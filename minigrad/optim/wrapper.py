@@ -105,11 +105,15 @@ class Wrapper(Optimizer):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of the whole; the hooks of the rule inside run at its own steps."""
-        graph.refuse(f"{type(self).__name__} has a step of its own kind: {self.eager}")
+        if (recorder := graph.current()) is not None:
+            recorder.wrapping(self)
         args, kwargs, closure = self.entering(closure)
         loss = self.advance(closure)
         self.leaving(args, kwargs)
         return loss
+
+    def count_on(self, n: int) -> None:
+        """What n plain steps leave here, besides those of the rule inside: for a `steady` wrapper."""
 
     def advance(self, closure: Callable[[], Any] | None) -> Any:
         """The step between the hooks."""
