@@ -235,6 +235,32 @@ def test_the_device_does_the_same_and_the_host_reads_nothing(reduction):
             np.testing.assert_allclose(v.grad.cpu().numpy(), g, atol=1e-5 * np.abs(g).max())
 
 
+def test_a_step_with_it_is_captured():
+    """Bias, class weights, ignored rows: the losses of captured steps are the eager ones to the bit."""
+    curves = []
+    with fake_cupy.installed():
+        for capture in (False, True):
+            x, w, b, t = operands(device="cuda")
+            t.array[:100] = 7
+            loss_of = nn.LinearCrossEntropyLoss(I, C, bias=True, ignore_index=7, weight=mg.ones(C) * 2).to(
+                "cuda"
+            )
+            loss_of.linear.weight.data, loss_of.linear.bias.data = w, b
+            optimizer = optim.AdamW(loss_of.parameters(), lr=0.1)
+
+            def step(x, t, loss_of=loss_of, optimizer=optimizer):
+                optimizer.zero_grad()
+                loss = loss_of(x, t)
+                loss.backward()
+                optimizer.step()
+                return loss
+
+            run = mg.graph.capture(step) if capture else step
+            curves.append([float(run(x.detach(), t)) for _ in range(6)])
+        assert run.graphs == 1, run.why
+    assert curves[0] == curves[1] and curves[0][-1] < curves[0][0]
+
+
 # --------------------------------------------------------------------------------------------- refusals
 
 X, W, T = mg.ones(4, 3), mg.ones(5, 3), mg.tensor([0, 1, 2, 4])
