@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from ..backend import on_device, xp_of
@@ -21,7 +21,7 @@ class Call:
         if isinstance(value, Tensor):
             self.tensors.append(value)
             a = value.array
-            return (Tensor, a.shape, a.dtype.name)
+            return (Tensor, a.shape, a.dtype)
         if isinstance(value, (list, tuple)):
             return (type(value), *[self._form(v) for v in value])
         if isinstance(value, dict):
@@ -30,7 +30,8 @@ class Call:
 
     def run(self, function: Callable[..., Any], tensors: list[Tensor]) -> Any:
         """Call the function with other Tensors in the same places."""
-        args, kwargs = rebuilt(self.given, iter(tensors))
+        others = iter(tensors)
+        args, kwargs = mapped(self.given, lambda _: next(others))
         return function(*args, **kwargs)
 
     def problem(self) -> str | None:
@@ -64,20 +65,18 @@ def _fewer(a: Any, b: Any) -> str:
     return "other" if "other" in found else "fewer" if "fewer" in found else "same"
 
 
-def rebuilt(value: Any, tensors: Iterator[Tensor]) -> Any:
+def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """The same form with other Tensors."""
     if isinstance(value, Tensor):
-        return next(tensors)
+        return change(value)
     if isinstance(value, (list, tuple)):
-        parts = [rebuilt(v, tensors) for v in value]
+        parts = [mapped(v, change) for v in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     if isinstance(value, dict):
-        return {k: rebuilt(v, tensors) for k, v in value.items()}
+        return {k: mapped(v, change) for k, v in value.items()}
     return value
 
 
 def copies(value: Any) -> Any:
     """Results that the next replay does not overwrite."""
-    call = Call((value,), {})
-    copies = [Tensor(xp_of(t.array).array(t.array)) for t in call.tensors]
-    return rebuilt((value,), iter(copies))[0]
+    return mapped(value, lambda t: Tensor(xp_of(t.array).array(t.array)))
