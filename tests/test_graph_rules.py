@@ -201,3 +201,37 @@ def test_sophia_estimates_eagerly_and_steps_captured(device, rule):
         found.append((losses, [p.tolist() for p in model.parameters()]))
     assert found[0] == found[1] and run.why == "" and run.graphs == 1
     assert device.launches["graph"] - before == 24 - 24 // 5 - (rule == "SophiaH") - 3
+
+
+@pytest.mark.parametrize("rule", ["Adan", "Rprop", "AdamWScheduleFree", "AdamW"])
+def test_a_state_of_before_the_first_step_begins_anew(device, rule):
+    """What a rule does before its first step alone is in no graph."""
+    found = []
+    for capture in (False, True):
+        model, loss_of, x, y = problem("mlp")
+        optimizer = getattr(optim, rule)(model.parameters(), lr=1e-2)
+        fresh = optimizer.state_dict()
+
+        def step(x, y, model=model, loss_of=loss_of, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = loss_of(model, x, y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run, losses = mg.graph.capture(step) if capture else step, []
+        for k in range(16):
+            if k == 7:
+                optimizer.load_state_dict(fresh)
+            losses.append(float(run(x[k : k + 8], y[k : k + 8])))
+        found.append((losses, [p.tolist() for p in model.parameters()]))
+    assert found[0] == found[1] and run.why == "" and run.graphs == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", CAPTURED)
+def test_on_a_gpu_too(name):
+    _, eager = steps(name, False, **OPTIONS.get(name, {}))
+    run, captured = steps(name, True, **OPTIONS.get(name, {}))
+    assert run.why == "" and run.graphs == 1
+    assert captured == eager

@@ -340,3 +340,10 @@ def test_a_scale_given_by_hand_is_refused(device):
     for _ in range(5):
         run(loop.x[:8], loop.y[:8])
     assert "GradScaler.update is given a scale" in run.why and loop.scaler.get_scale() == 128
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_on_a_gpu_steps_that_are_left_out_are_the_eager_ones(name):
+    _eager, captured = both(name, fifty)
+    assert captured.run.graphs == 1 and [k for k, f in enumerate(captured.flags) if bool(f)] == list(BAD)
