@@ -59,11 +59,12 @@ RESIDUAL_LAYER_NORM = Rows(
 )
 
 # gx = rstd (d - mean(d) - u mean(d u)),  d = g w,  u = (x - mean) rstd
+#     added: r + that, where r is the gradient that x has from elsewhere, as in a residual stream
 LAYER_NORM_BACKWARD = Rows(
     "layer_norm_backward",
-    "S g, S x, col S w, row T mean, row T rstd",
+    "S g, S x, col S w, row T mean, row T rstd, S r",
     "S gx",
-    flags="weighted",
+    flags="weighted added",
     body="""
     T u = (T(x) - mean) * rstd;
     #if weighted
@@ -73,7 +74,11 @@ LAYER_NORM_BACKWARD = Rows(
     #endif
     T a = sum(d) / T(n);
     T c = sum(d * u) / T(n);
-    gx = (d - a - u * c) * rstd;
+    T v = (d - a - u * c) * rstd;
+    #if added
+    v = T(r) + v;
+    #endif
+    gx = v;
 """,
 )
 
@@ -107,12 +112,12 @@ RMS_NORM = Rows(
 """,
 )
 
-# gx = rstd (d - u mean(d u)),  d = g w,  u = x rstd
+# gx = rstd (d - u mean(d u)),  d = g w,  u = x rstd;  added: r + that
 RMS_NORM_BACKWARD = Rows(
     "rms_norm_backward",
-    "S g, S x, col S w, row T rstd",
+    "S g, S x, col S w, row T rstd, S r",
     "S gx",
-    flags="weighted",
+    flags="weighted added",
     body="""
     T u = T(x) * rstd;
     #if weighted
@@ -120,7 +125,11 @@ RMS_NORM_BACKWARD = Rows(
     #else
     T d = T(g);
     #endif
-    gx = (d - u * (sum(d * u) / T(n))) * rstd;
+    T v = (d - u * (sum(d * u) / T(n))) * rstd;
+    #if added
+    v = T(r) + v;
+    #endif
+    gx = v;
 """,
 )
 

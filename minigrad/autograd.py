@@ -76,8 +76,8 @@ class Node:
 class Op:
     """What is known of an operation: its forward, and how its gradients are made."""
 
-    def __init__(self, forward: Callable, view: bool, aux: bool):
-        self.name, self.view, self.aux = forward.__name__.strip("_"), view, aux
+    def __init__(self, forward: Callable, view: bool, aux: bool, adds: bool):
+        self.name, self.view, self.aux, self.adds = forward.__name__.strip("_"), view, aux, adds
         self.names, self.variadic = parameters_of(forward)
         self.kept: list[str] = []  # the names that some vjp reads, in the order of `saved`
         self.has_y = False  # whether y is one of them
@@ -115,18 +115,19 @@ class Op:
         return pullback_of(self, function, skip)
 
 
-def op(forward: Callable | None = None, *, view: bool = False, aux: bool = False) -> Any:
+def op(forward: Any = None, *, view: bool = False, aux: bool = False, adds: bool = False) -> Any:
     """Make an operation of a function on arrays. Tensors go in as arrays, other arguments as they are.
 
     view    the output may share memory with the first argument; then it shares its version
     aux     the forward returns (y, aux), and vjps may ask for aux
+    adds    needed[0] may be a Tensor, what came to the first argument from elsewhere: add it to its gradient
 
     An operation takes all its arguments, positionally; what may be left out is the business of the public
     face. How the call is made fast is the business of unrolled.py.
     """
     if forward is None:
-        return functools.partial(op, view=view, aux=aux)
-    record = Op(forward, view, aux)
+        return functools.partial(op, view=view, aux=aux, adds=adds)
+    record = Op(forward, view, aux, adds)
     call = functools.wraps(forward)(first_call(record, record.scope))
 
     def vjp(**functions: Callable) -> None:
@@ -269,10 +270,12 @@ def _run(
                 _accumulate(out, g, create_graph)
             if asked is not None and node in asked:
                 asked[node] = g
-            joint, follow = record.joint, None
+            joint, follow, sent = record.joint, None, None
             pullbacks = record.pullbacks if create_graph else record.quick
             if joint is not None:
                 places = [place(edge, wanted, create_graph) for edge in edges]
+                if record.adds and not create_graph and type(edges[0]) is Node and edges[0] in pending:
+                    sent = places[0] = pending[edges[0]]
                 pullbacks = joint(g, once(edges, places), saved)
             for edge, pullback in zip(edges, pullbacks):
                 if edge is None or pullback is None or (wanted is not None and edge not in wanted):
@@ -281,8 +284,9 @@ def _run(
                     d = g if pullback is handed_on else pullback(g, saved) if joint is None else pullback
                     if d.array.shape != edge.shape:
                         d = sum_to(d, edge.shape)  # here, and for leaves below, broadcasting is undone
-                    if edge in pending:
-                        pending[edge] = add(pending[edge], d)  # never in place: others may hold it
+                    if edge in pending:  # never in place: others may hold it
+                        pending[edge] = d if sent is not None else add(pending[edge], d)
+                        sent = None  # it was for the first edge
                     else:
                         pending[edge] = d
                         if follow is None:
@@ -301,10 +305,7 @@ def _run(
                     if asked is not None or edge.hooks is not None:
                         pending[edge] = add(pending[edge], d) if edge in pending else d
                     elif (
-                        plain
-                        and (grad := edge.grad) is not None
-                        and not grad.requires_grad
-                        and not mode.scaled
+                        plain and (grad := edge.grad) is not None and not (grad.requires_grad or mode.scaled)
                     ):
                         added(grad, d)
                     else:
@@ -332,7 +333,7 @@ def _run(
 class _Start:
     """What stands in place of an operation above the outputs: it hands each its gradient."""
 
-    name, kept, has_y, pullbacks, quick = "backward", (), False, (), ()
+    name, kept, has_y, adds, pullbacks, quick = "backward", (), False, False, (), ()
 
     def __init__(self, seeds: list[Tensor]):
         self.joint = lambda g, needed, saved: seeds

@@ -73,12 +73,12 @@ def test_a_step_of_the_mlp_is_19_launches_and_the_copy_of_its_batch(device):
 
 @pytest.mark.parametrize(("layers", "least", "most"), [(4, 125, 150), (6, 181, 210)])
 def test_a_step_of_the_gpt_is_as_many_launches_as_counted(device, layers, least, most):
-    """Tied, without biases, clipped. A block: 10 forward, 20 backward, of which two are sums of gradients."""
+    """Tied, without biases, clipped. A block: 10 forward, 18 backward."""
     mg.manual_seed(0)
     model = gpt(layers=layers).to("cuda")
     x = mg.tensor(np.arange(16).reshape(2, 8) % 11).to("cuda")
     found = captured_step(model, text_loss, (x, x), optim.AdamW(model.parameters()), clip=1.0)
-    assert found.total() == 30 * layers + 23 and least <= found.total() <= most, found
+    assert found.total() == 28 * layers + 23 and least <= found.total() <= most, found
     assert found["matmul"] == 18 * layers + 5 and found["adam"] == 1 and found["tick"] == 1
 
 

@@ -150,3 +150,67 @@ def test_batch_norm_on_the_device_reads_nothing_back(shape):
         assert forward.host_reads == forward.uploads == forward.python_scalars == []
         for a, b in zip(*results, strict=True):
             assert mg.allclose(a.double(), b.cpu().double(), atol=1e-5)
+
+
+STREAMS = {
+    "layer_norm": lambda z: z + F.layer_norm(z, (5,)),
+    "rms_norm": lambda z: F.rms_norm(z, (5,)) + z,
+    "residual_layer_norm": lambda z: sum(F.residual_layer_norm(z, z * 2, (5,))),
+}
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_the_gradient_of_a_residual_stream_is_added_in_the_norms_launch(stream):
+    values, results = np.random.default_rng(0).standard_normal((7, 5)), []
+    with fake_cupy.installed() as device:
+        for where in ("cpu", "cuda"):
+            x = mg.tensor(values, device=where, requires_grad=True)
+            y = (STREAMS[stream](x * 1.5) ** 3).sum()
+            with device.counting() as c:
+                y.backward()
+            results.append(x.grad.cpu().numpy())
+    name = stream.removeprefix("residual_") + "_backward"
+    assert c.launches[name] == 1 and c.launches["add"] == (stream == "residual_layer_norm"), c.launches
+    np.testing.assert_allclose(*results, rtol=1e-12)
+
+
+def composed(z, w, b):
+    d = z - z.mean(-1, keepdim=True)
+    return d / ((d * d).mean(-1, keepdim=True) + 1e-5).sqrt() * w + b
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 5)])
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_every_way_into_a_norm_counts_once(shape, order):
+    """Weight and bias come from the node that the input comes from, or share their gradient with it."""
+    values = np.random.default_rng(1).standard_normal(shape)
+
+    def gradient(norm, retain):
+        x = mg.tensor(values, requires_grad=True)
+        z = x * 1.5
+        row = z if z.ndim == 1 else z[0]
+        early = (z * z).sum() if order == "before" else 0  # older or younger than the norm
+        y = norm(z, row + z.sum(), row)
+        late = (z + row).sum() if order == "after" else 0
+        loss = (y**3).sum() + early + late
+        for _ in range(1 + retain):
+            loss.backward(retain_graph=retain)
+        return x.grad.numpy()
+
+    for retain in (False, True):
+        ours = gradient(lambda z, w, b: F.layer_norm(z, (5,), w, b), retain)
+        np.testing.assert_allclose(ours, gradient(composed, retain), rtol=1e-10)
+
+
+def test_hooks_and_retained_gradients_of_a_stream_see_the_whole_gradient():
+    x = mg.tensor(np.random.default_rng(2).standard_normal((4, 5)), requires_grad=True)
+    seen, kept = [], []
+    for norm in (lambda z: F.layer_norm(z, (5,)), lambda z: composed(z, 1, 0)):
+        z = x * 2
+        z.retain_grad()
+        z.register_hook(lambda g: seen.append(g.numpy().copy()))
+        ((norm(z) ** 3).sum() + (z * z).sum()).backward()
+        kept.append(z.grad.numpy())
+    np.testing.assert_allclose(*seen, rtol=1e-10)
+    np.testing.assert_allclose(*kept, rtol=1e-10)
+    np.testing.assert_allclose(seen[0], kept[0])

@@ -1,7 +1,8 @@
 """Normalization: x less its mean, over its deviation, then a weight and a bias.
 
 Along rows (layer norm, RMS norm) the forward is one launch, the gradient of the input one, those of weight
-and bias together one. Along channels (batch norm) it is one launch each way where the channels are the last
+and bias together one. The gradient that the input has from elsewhere, as in a residual stream, is added in
+the same launch. Along channels (batch norm) it is one launch each way where the channels are the last
 axis in memory, and three where they are not. The formula on Tensors, at each operation's end, is what is
 recorded when gradients are to be differentiated again.
 """
@@ -55,6 +56,11 @@ def _place(wanted):
     return None if wanted is True or wanted is False else wanted
 
 
+def _onto(wanted):
+    """For the gradient of x: the flag, what it is added to, and the memory that it may be written into."""
+    return (("added",), wanted.array, None) if isinstance(wanted, Tensor) else ((), None, _place(wanted))
+
+
 def _wrapped(array, wanted):
     return None if wanted is False else Tensor(array)
 
@@ -62,7 +68,7 @@ def _wrapped(array, wanted):
 # ------------------------------------------------------------------------------------------------- along rows
 
 
-@op(aux=True)
+@op(aux=True, adds=True)
 def layer_norm(x, w, b, eps):
     """(x - mean) / sqrt(var + eps) w + b over the last axis; w and b are vectors or None"""
     scalars = constants(LAYER_NORM, x, (eps,))
@@ -81,7 +87,8 @@ def _layer_norm_gradient(g, needed, aux, x, w, b, eps):
     gx = gw = gb = None
     g, x = g.array, x.array
     if needed[0] is not False:
-        gx = Tensor(LAYER_NORM_BACKWARD(g, x, _array(w), *aux, _place(needed[0]), flags=_flags(w)))
+        added, r, place = _onto(needed[0])
+        gx = Tensor(LAYER_NORM_BACKWARD(g, x, _array(w), *aux, r, place, flags=_flags(w) + added))
     if needed[1] is not False or needed[2] is not False:
         gw, gb = LAYER_NORM_PARAMETERS(g, x, *aux, _place(needed[1]), _place(needed[2]))
         gw, gb = _wrapped(gw, needed[1]), _wrapped(gb, needed[2])
@@ -111,7 +118,7 @@ def sum_made(x, r, total):
 sum_made.vjp(x=lambda g: g, r=lambda g: g)
 
 
-@op(aux=True)
+@op(aux=True, adds=True)
 def layer_norm_made(x, w, b, eps, made, held):
     """layer_norm, which is there already with what its gradient needs"""
     return made, held
@@ -122,7 +129,7 @@ def _(g, needed, aux, x, w, b, eps):
     return *_layer_norm_gradient(g, needed, aux, x, w, b, eps), None, None
 
 
-@op(aux=True)
+@op(aux=True, adds=True)
 def rms_norm(x, w, eps):
     """x / sqrt(mean(x^2) + eps) w over the last axis; w is a vector or None"""
     return RMS_NORM(x, w, scalars=constants(RMS_NORM, x, (eps,)), flags=_flags(w))
@@ -139,7 +146,8 @@ def _(g, needed, aux, x, w, eps):
     gx = gw = None
     g, x = g.array, x.array
     if needed[0] is not False:
-        gx = Tensor(RMS_NORM_BACKWARD(g, x, _array(w), aux, _place(needed[0]), flags=_flags(w)))
+        added, r, place = _onto(needed[0])
+        gx = Tensor(RMS_NORM_BACKWARD(g, x, _array(w), aux, r, place, flags=_flags(w) + added))
     if needed[1] is not False:
         gw = Tensor(RMS_NORM_WEIGHT(g, x, aux, _place(needed[1])))
     return gx, gw, None
