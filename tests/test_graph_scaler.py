@@ -156,7 +156,7 @@ def test_a_schedule_said_ahead_reads_once_a_table_and_uploads_nothing_else(devic
     assert loop.run.why == ""
 
 
-def test_what_a_scaler_adds_to_a_captured_step_is_nine_launches(device):
+def test_what_a_scaler_adds_to_a_captured_step_is_seven_launches(device):
     """The scale times the loss and times its gradient; unscale and one flag of it; the norm that is held, the
     count, the next scale."""
     found = []
