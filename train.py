@@ -1,8 +1,9 @@
 """Train a model on real data: `python train.py --model mlp`, or `make train MODEL=mlp DEVICE=cpu`.
 
-Read it top to bottom: optimizer, step, the loop, the score. What is trained, data and model and loss, stands
-in models/tasks.py, the configuration in models/configuration.py. Without --model it trains all three: the MLP
-on digits, the CNN on clothes, the transformer on Shakespeare.
+Read it top to bottom: gradient, step, the loop, the score. What is trained, data and model and loss, stands
+in models/tasks.py; the configuration in models/configuration.py; its optimizer and schedules in
+models/rules.py; the step as one launch on a GPU in models/captured.py. Without --model it trains all three:
+the MLP on digits, the CNN on clothes, the transformer on Shakespeare.
 
 Weights are chosen by held-out data: a share of the training images, or the validation text. A test set is
 looked at once, at the end, with the weights that were chosen (the last ones, where nothing is held out).
@@ -24,85 +25,10 @@ from tqdm import tqdm
 import minigrad as mg
 from minigrad import amp, nn, optim, training
 from minigrad.nn import functional as F
-from minigrad.optim import schedule as schedules
-from minigrad.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from minigrad.optim.whole import WholeVector
+from models.captured import CapturedStep, refusal
 from models.configuration import Config, runs
+from models.rules import averaged_of, optimizer_of, rates_of
 from models.tasks import Classification, Language
-
-# ------------------------------------------------------------------------------------------------- optimizer
-
-
-def grouped(model: nn.Module, c: Config) -> list[dict[str, Any]]:
-    """Named parameters: matrices and filters decay; norms, biases and vectors do not. None that is frozen."""
-    for name, p in model.named_parameters():
-        if c.freeze is not None and name.startswith(c.freeze):
-            p.requires_grad_(False)
-    last, decay = training.chain(c.optimizer)[-1].cls, c.weight_decay
-    if hasattr(last, "split"):  # Muon: hidden matrices, and AdamW for the rest
-        return last.split(model) if decay is None else last.split(model, decay)
-    groups = optim.param_groups(model, weight_decay=1.0)  # 1 or 0: whether they decay at all
-    if issubclass(last, WholeVector):  # L-BFGS and its like see one vector
-        named = [entry for group in groups for entry in group["params"]]
-        return [dict(params=named, weight_decay=decay)]
-    return [group | dict(weight_decay=decay if group["weight_decay"] else 0.0) for group in groups]
-
-
-def optimizer_of(model: nn.Module, c: Config) -> Any:
-    """The update rule over the model's parameters, in groups of one learning rate and weight decay each."""
-    known = training.taken(c.optimizer)
-    options = dict(lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay) | c.optimizer_options
-    options = {name: value for name, value in options.items() if value is not None}
-    if options.get("momentum") and "nesterov" in known:
-        options = dict(nesterov=True) | options
-    if options.get("momentum") == 0:
-        options.pop("nesterov", None)
-    groups = []
-    for group in grouped(model, c):
-        rates: dict[float | None, list[tuple[str, Any]]] = {}
-        for name, p in group.pop("params"):
-            fitting = [(len(prefix), x) for prefix, x in c.lr_of or [] if name.startswith(prefix)]
-            rates.setdefault(max(fitting)[1] if fitting else None, []).append((name, p))
-        if "weight_decay" not in known or group["weight_decay"] is None:
-            group.pop("weight_decay")
-        groups += [group | dict(params=p) | ({} if x is None else dict(lr=x)) for x, p in rates.items()]
-    if all(set(group) == {"params"} for group in groups):  # nothing tells them apart
-        groups = [dict(params=[p for group in groups for p in group["params"]])]
-    for prefix, _ in c.lr_of or []:
-        names = [name for name, _ in model.named_parameters()]
-        if not any(name.startswith(prefix) for name in names):
-            raise ValueError(f"--lr-of {prefix}: no parameter's name starts so; they are {names}")
-    return training.optimizer_named(c.optimizer, groups, options)
-
-
-Rates = list[tuple[dict[str, Any], schedules.Schedule]]
-
-
-def rates_of(optimizer: Any, c: Config, task: Any) -> tuple[Rates, training.Plateau | None]:
-    """Each group that has a learning rate, and its schedule; a rate that the rule learns is left to it.
-
-    With --schedule plateau, also what lowers them."""
-    groups = [g for g in optimizer.param_groups if "lr" in g and not isinstance(g["lr"], mg.Tensor)]
-    if len(groups) < len(optimizer.param_groups) and (c.schedule != "constant" or c.warmup):
-        raise ValueError(f"--schedule {c.schedule}: {c.optimizer} sees to its learning rate; use constant")
-    if c.schedule == "plateau":
-        mode, warm = "max" if task.better is max else "min", (c.warmup or 0.0) * task.steps
-        lrs = [g["lr"] for g in groups]
-        plateau = training.Plateau(lrs, mode, warm, **c.schedule_options or {})
-        return list(zip(groups, plateau.schedules)), plateau
-    return [(g, schedule_of(c, task, g["lr"])) for g in groups], None
-
-
-def schedule_of(c: Config, task: Any, lr: float) -> schedules.Schedule:
-    """Completed optimizer steps -> learning rate."""
-    per = task.epoch if c.schedule_per == "epoch" else 1
-    length = -(-task.steps // per)
-    warm = None if c.warmup is None else c.warmup * length
-    at = schedules.named(c.schedule, lr, length, warm, **c.schedule_options or {})
-    return schedules.per_epoch(at, per)
-
-
-# -------------------------------------------------------------------------------------------------- the loop
 
 
 class Run:
@@ -131,8 +57,7 @@ class Run:
         self.parts = {name: part for name, part in found.items() if part is not None}
         self.guard = training.Guard(self.parts, dict(self.model.named_buffers()))
         self.window: list[Any] = []  # the batches of the present step, or their indices until it has begun
-        self.flags: list[mg.Tensor] = []  # of the captured steps that nobody has asked yet whether they were
-        self.known = 0  # of those that the scaler left out: how many now.skipped counts
+        self.known = 0  # of the steps that the scaler left out: how many progress.skipped counts
         self.doctor = training.Diagnosis(self.model, self.optimizer) if c.diagnose else None
         self.about = dict(
             model=c.model, data=c.data, config=dataclasses.asdict(c), **self.task.about(self.model)
@@ -143,13 +68,17 @@ class Run:
             inside.sampled_loss = self.sampled_loss
         if hasattr(inside, "outputs"):  # natural gradient: the model's distribution
             inside.outputs = self.outputs
-        self.captured = self.whole()
+        self.captured: CapturedStep | None = None  # the step as one launch, on a GPU
+        if self.kind == "cuda" and c.graph:
+            if why := refusal(self):
+                print(f"steps are not captured: {why}")
+            else:
+                self.captured = CapturedStep(self)
 
     @property
     def source(self) -> Any:
         """What the loop goes through: batches, or their indices where a captured step gathers them."""
-        indices = self.task.train.indices if self.captured is not None else None
-        return self.task.train if indices is None else indices
+        return self.task.train if self.captured is None else self.captured.source
 
     def batches(self, given: Any) -> list[Any]:
         return [self.task.train.gather(b) if isinstance(b, mg.Tensor) else b for b in given]
@@ -158,6 +87,11 @@ class Run:
     def taken(self) -> int:
         """Completed optimizer steps, as far as the host knows: what a schedule goes by."""
         return self.progress.step - self.progress.skipped - (self.scaler.skips - self.known)
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether steps were made of which nobody has asked yet whether float16 left them out."""
+        return self.captured is not None and bool(self.captured.flags)
 
     def sampled_loss(self) -> mg.Tensor:
         logits = self.task.logits(self.model, self.window[0])
@@ -191,63 +125,11 @@ class Run:
                 self.guard.note(self.norm)
         return loss
 
-    def whole(self) -> Any:
-        """The step as one launch, on a GPU; None for a rule or a run that looks at the device in between.
-
-        All micro-batches of --accumulate are in the one graph. Under float16 the step returns whether it was
-        left out, which `settle` asks when the loop waits for the device anyway.
-        """
-        if self.kind != "cuda" or not self.c.graph:
-            return None
-        if why := self.looks():
-            print(f"steps are not captured: {why}")
-            return None
-
-        def step(*given: Any) -> tuple[mg.Tensor, Any]:
-            self.window = self.batches(given)
-            loss = self.gradient(note=False)
-            if self.scaler.is_enabled():
-                self.scaler.step(self.optimizer, clip=self.c.clip)
-                self.scaler.update()
-                return loss, self.scaler.found_inf
-            self.optimizer.step()
-            return loss, self.norm
-
-        return mg.graph.capture(step, schedule=self.plan)
-
-    def looks(self) -> str:
-        """Why the host has to look at the device in the middle of a step; empty where it does not."""
-        records = training.chain(self.c.optimizer)
-        if several := [r.cls.__name__ for r in records if "closure" in r.needs]:
-            return f"{several[0]} asks for several gradients a step"
-        if hasattr(self.optimizer, "outputs"):
-            return f"{type(self.optimizer).__name__} asks for the model's distribution"
-        if self.doctor is not None or self.c.anomaly:
-            return "--diagnose and --anomaly look into each step"
-        if self.average is not None and self.scaler.is_enabled():
-            return "an average of weights takes in only steps that float16 did not leave out"
-        return ""
-
     def plan(self, ahead: int = 0) -> None:
         """Set the learning rates of the n-th step from now."""
         now = self.taken
         for group, at in self.rates:
             group["lr"] = at(max(now, min(now + ahead, self.task.steps - 1)))
-
-    def settle(self) -> None:
-        """Take back what was counted of captured steps that float16 left out. Waits for the device."""
-        if not self.flags:
-            return
-        now, bad = self.progress, [flag != 0 for flag in mg.stack(self.flags).tolist()]
-        losses = zip(now.losses[-len(bad) :], bad, strict=True)
-        now.losses[-len(bad) :] = [loss for loss, left_out in losses if not left_out]
-        for left_out in bad:
-            now.row = now.row + 1 if left_out else 0
-        self.optimizer.settle()
-        now.skipped += self.scaler.skips - self.known
-        self.known, self.flags = self.scaler.skips, []
-        for group, at in self.rates:  # of the last step
-            group["lr"] = at(now.step - 1 - (now.skipped - bad[-1]))
 
     def backward(self, loss: mg.Tensor) -> None:
         self.scaler.scale(loss).backward()  # without float16 the loss is its own
@@ -255,13 +137,11 @@ class Run:
     def step(self, careful: bool = False) -> mg.Tensor | None:
         """One optimizer step on the window; its loss, None if it is known to have been skipped."""
         self.draws = mg.random.default_generator.offset  # what dropout draws from
-        captured = self.captured is not None and not careful
-        if not captured:
+        captured = None if careful else self.captured
+        if captured is None:
             self.window = self.batches(self.window)
-        if self.scaler.is_enabled() and captured:
-            loss, flag = self.captured(*self.window)
-            self.flags.append(flag)
-            return loss.detach()
+        elif self.scaler.is_enabled():
+            return captured(self.window).detach()
         if self.scaler.is_enabled():  # the next scale depends on this gradient: it looks at each step
             loss = self.gradient()
             self.scaler.step(self.optimizer, clip=self.c.clip)
@@ -269,9 +149,8 @@ class Run:
             skipped, self.known = self.scaler.skipped, self.scaler.skips
         else:
             with self.guard.step(careful):
-                if captured:
-                    loss, norm = self.captured(*self.window)
-                    self.guard.note(norm)
+                if captured is not None:
+                    loss = captured(self.window)
                 elif self.doctor is None:
                     loss = self.optimizer.step(self.gradient)
                 else:  # it looks at the gradient before the rule uses it
@@ -302,39 +181,40 @@ class Run:
             return training.owned(self.judged.state_dict())
 
 
-def averaged_of(model: nn.Module, c: Config) -> Any:
-    """A model whose weights, and batch norm's statistics, are an average of the trained one's; or None."""
-    if c.ema is not None:
-        return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(c.ema), use_buffers=True)
-    return None if c.swa is None else AveragedModel(model, use_buffers=True)
+def begun(c: Config, found: training.Found | None) -> Run:
+    """A new run, or one that goes on from a checkpoint; what cannot be had ends the program with 2."""
+    try:
+        run = Run(c, fresh=found is None)
+        if found is not None:
+            training.restore(run.parts, found.state, found.path)
+            if (done := run.progress.step) > run.task.steps:
+                raise ValueError(
+                    f"--epochs {c.epochs} ends at step {run.task.steps}, {found.path} is after it"
+                )
+    except (ImportError, OSError, TypeError, ValueError) as error:  # a damaged file, an option that is not
+        print(f"train.py: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    parameters = sum(p.numel() for p in run.model.parameters())
+    about = f"{c.model} of {parameters:,} parameters on {c.data}: {run.task.sizes}"
+    print(f"{about}; {c.optimizer}, {c.device}", flush=True)
+    if found is not None:
+        for problem in found.problems:
+            print(f"passed over: {problem}")
+        print(f"going on after step {done:,} of {run.task.steps:,}, {found.path}")
+    return run
 
 
 def train(c: Config, found: training.Found | None, asked: training.Interrupt) -> float:
     """One run; the best score on held-out data, whose weights are in `out`/best.safetensors."""
-    try:
-        run = Run(c, fresh=found is None)
-        task, now = run.task, run.progress
-        if found is not None:
-            training.restore(run.parts, found.state, found.path)
-            if now.step > task.steps:
-                raise ValueError(f"--epochs {c.epochs} ends at step {task.steps}, {found.path} is after it")
-    except (ImportError, OSError, TypeError, ValueError) as error:  # a damaged file, an option that is not
-        print(f"train.py: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    run = begun(c, found)
+    task, now = run.task, run.progress
     checkpoints = training.Checkpoints(c.folder, c.keep)
     checkpoints.folder.mkdir(parents=True, exist_ok=True)
-    parameters = sum(p.numel() for p in run.model.parameters())
-    title = f"{c.model} of {parameters:,} parameters on {c.data}: {task.sizes}; {c.optimizer}, {c.device}"
-    print(title, flush=True)
     if c.lr_find or c.sweep:
         return find(run)
     checkpoints.forget_after(now.step if found is not None else -1)
     if now.weights is not None:
         checkpoints.save_best(now.weights, run.about | dict(step=now.best_step, score=now.best))
-    if found is not None:
-        for problem in found.problems:
-            print(f"passed over: {problem}")
-        print(f"going on after step {now.step:,} of {task.steps:,}, {found.path}")
 
     started, first = time.perf_counter(), now.step
     every = max(task.steps // 10, 1)  # held-out data are looked at ten times
@@ -352,7 +232,7 @@ def train(c: Config, found: training.Found | None, asked: training.Interrupt) ->
             if loss is None:
                 now.skipped, now.row = now.skipped + 1, now.row + 1
             else:
-                now.row = now.row if run.flags else 0  # settle() counts where nobody has looked yet
+                now.row = now.row if run.unsettled else 0
                 now.losses.append(loss)  # stays on the device
                 if run.average is not None and now.step > (c.swa or 0) * task.steps:
                     run.average.update_parameters(run.model)
@@ -364,7 +244,8 @@ def train(c: Config, found: training.Found | None, asked: training.Interrupt) ->
             save = now.step % save_every == 0 or last or stopping is not None
             if not (log or look or save):
                 continue
-            run.settle()
+            if run.captured is not None:
+                run.captured.settle()
             if not run.guard.sound():  # a gradient held inf or nan: these steps again, without the bad ones
                 again = now.step
                 run.guard.rewind()
@@ -405,14 +286,18 @@ def train(c: Config, found: training.Found | None, asked: training.Interrupt) ->
                     f"go on with: python train.py --resume {shlex.quote(str(path))}"
                 )
     bar.close()
+    return finished(run, checkpoints, now.step - first, time.perf_counter() - started)
 
+
+def finished(run: Run, checkpoints: training.Checkpoints, steps: int, seconds: float) -> float:
+    """The score on the test set of the weights that were chosen, and what there is to say."""
+    c, task, now = run.c, run.task, run.progress
     with training.at_rest(run.optimizer):
         if now.weights is not None:
             run.judged.load_state_dict(now.weights)
         score = run.score(task.test)
         if now.weights is None:
             checkpoints.save_best(run.weights(), run.about | dict(step=now.step, score=score))
-    seconds = time.perf_counter() - started
     drawn = training.draw(c.folder / "curve.jsonl", c.folder.name)
     if text := task.epilogue(run.judged):
         print(text)
@@ -423,8 +308,7 @@ def train(c: Config, found: training.Found | None, asked: training.Interrupt) ->
     if now.skipped:
         print(f"{now.skipped:,} steps were skipped: their gradients held inf or nan")
     print(f"{c.folder}: best.safetensors, curve.jsonl{drawn}")
-    made = f"{now.step - first:,} steps in {seconds:.1f} s"
-    print(f"{task.unit} {task.show(score)} on {c.data}, {c.device}, {made}")
+    print(f"{task.unit} {task.show(score)} on {c.data}, {c.device}, {steps:,} steps in {seconds:.1f} s")
     return score
 
 

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-import train
 from minigrad import checkpoint
 from minigrad.data import CharTokenizer
 from minigrad.nn import functional as F
-from models import GPT, MLP, GPTConfig, ResNet9, SmallCNN
+from models import GPT, MLP, GPTConfig, ResNet9, SmallCNN, rules
 from models import generate as command
 from models.transformer import sample
 
@@ -101,7 +100,7 @@ def test_a_tied_head_is_one_parameter_and_matrices_alone_decay():
     tied = GPT(GPTConfig(**SMALL, tied=True))
     assert tied.head.weight is tied.tokens.weight
     asked = SimpleNamespace(freeze=None, weight_decay=0.1, optimizer="adamw")
-    decaying, rest = train.grouped(tied, asked)
+    decaying, rest = rules.grouped(tied, asked)
     assert (decaying["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
     assert all(p.ndim == 2 for _, p in decaying["params"]) and all(p.ndim == 1 for _, p in rest["params"])
     assert len({*decaying["params"], *rest["params"]}) == len(list(tied.parameters()))
