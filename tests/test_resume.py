@@ -218,6 +218,7 @@ def test_another_process_goes_on(tmp_path):
 
 
 def threads():
+    gc.collect()  # a run that another test stopped hangs on its traceback, and its loader's thread on it
     return [thread for thread in threading.enumerate() if thread.name == "minigrad-prefetch"]
 
 
