@@ -81,9 +81,7 @@ class Op:
         self.names, self.variadic = parameters_of(forward)
         self.kept: list[str] = []  # the names that some vjp reads, in the order of `saved`
         self.has_y = False  # whether y is one of them
-        self.functions: dict[
-            str, Callable
-        ] = {}  # argument -> its vjp, as it was given, in the order of `edges`
+        self.functions: dict[str, Callable] = {}  # argument -> its vjp as given, in the order of `edges`
         self.vjps: dict[str, Callable] = {}  # argument -> the same as a function of (g, saved)
         self.pullbacks: tuple[Callable, ...] = ()  # the same functions,
         self.quick: tuple[Callable, ...] = ()  # and what a pass that records nothing calls in their place
@@ -164,11 +162,12 @@ def backward(
     if inputs is None:
         _run(outputs, seeds, None, retain, create_graph)
         return
-    targets = _listed(inputs)
+    targets = list(dict.fromkeys(_listed(inputs)))
     if not targets:
         raise ValueError("backward: inputs is empty; leave it out to reach every leaf")
     for target, g in zip(targets, _run(outputs, seeds, targets, retain, create_graph), strict=True):
-        if g is not None:
+        kept = None if target.node is None else target.node.out
+        if g is not None and (kept is None or kept() is not target):  # retain_grad() has filled it
             _accumulate(target, g, create_graph)
 
 
@@ -238,6 +237,8 @@ def _roots(name: str, outputs: Any, grads: Any, create_graph: bool) -> tuple[lis
                 f"{name}: a gradient {g.dtype.name}{list(g.shape)} "
                 f"for an output {y.dtype.name}{list(y.shape)}"
             )
+        elif not create_graph and name == "backward":
+            g = own(g)  # it may be a leaf's .grad, to which this pass adds in place
         seeds.append(g if create_graph else g.detach())
     return outputs, seeds
 
@@ -248,6 +249,8 @@ def _run(
     """The loop. Gradients of leaves go to `.grad`, or with targets, theirs are returned in order."""
     from .ops import add, sum_to
 
+    if not outputs:
+        return [None] * len(targets or ())
     asked: dict | None = None if targets is None else {t.node or t: None for t in targets}
     wanted = None if asked is None else _leading_to(outputs, asked)
     pending: dict[Any, Tensor] = {}  # node, or leaf that has hooks or was asked for -> its gradient so far
@@ -304,10 +307,8 @@ def _run(
                         d = sum_to(d, edge.array.shape)
                     if asked is not None or edge.hooks is not None:
                         pending[edge] = add(pending[edge], d) if edge in pending else d
-                    elif (
-                        plain and (grad := edge.grad) is not None and not (grad.requires_grad or mode.scaled)
-                    ):
-                        added(grad, d)
+                    elif plain and (old := edge.grad) is not None and not (old.requires_grad or mode.scaled):
+                        added(old, d)
                     else:
                         _accumulate(edge, d, create_graph)
             if not retain:

@@ -275,3 +275,26 @@ def test_backward_of_inputs_fills_those_alone():
     z.backward(inputs=[w, y])
     assert x.grad is None
     assert values(w.grad, y.grad) == [2 * 6.0 * 2.0, 12.0]
+
+
+def test_backward_of_inputs_counts_each_once():
+    """Whoever is named twice, or keeps its gradient anyway (retain_grad), as in PyTorch."""
+    x = leaf([1.0, 2.0])
+    y = x * 2.0
+    y.retain_grad()
+    (y * y).sum().backward(inputs=[y, x, y, x])
+    assert y.grad.tolist() == [4.0, 8.0] and x.grad.tolist() == [8.0, 16.0]
+
+
+def test_a_pass_may_start_from_the_gradient_that_it_adds_to():
+    """Both terms of y are to see x.grad as it was: 2 + (3 + 5) 2."""
+    x = leaf([1.0, -1.0])
+    (x * x).sum().backward()
+    (x * 3.0 + x * 5.0).backward(x.grad)
+    assert x.grad.tolist() == [18.0, -18.0]
+
+
+def test_of_no_outputs_nothing_is_added():
+    x = leaf(1.0)
+    mg.autograd.backward([])
+    assert mg.grad([], x, allow_unused=True) == (None,)
