@@ -147,6 +147,36 @@ def test_a_learned_rate_that_is_set_by_hand_is_captured_anew(device):
     assert found[0] == found[1] and run.why == "" and run.graphs == 1
 
 
+OTHER = dict(ns_steps=3, ns_coefficients=(2.0, -1.5, 0.5), eps_added=True, adjust_lr_fn="match_rms_adamw")
+
+
+@pytest.mark.parametrize("option", OTHER)
+def test_an_option_of_muon_that_no_kernel_takes_is_captured_anew(device, option):
+    """The graph holds what the iteration of Newton and Schulz was launched with."""
+    found = []
+    for capture in (False, True):
+        model, loss_of, x, y = problem("mlp")
+        optimizer = optim.Muon(optim.Muon.split(model))
+
+        def step(x, y, model=model, loss_of=loss_of, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = loss_of(model, x, y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = mg.graph.capture(step) if capture else step
+        losses = []
+        for k in range(12):
+            if k == 7:
+                for group in optimizer.param_groups:
+                    assert group[option] != OTHER[option]
+                    group[option] = OTHER[option]
+            losses.append(float(run(x[:8], y[:8])))
+        found.append(losses)
+    assert found[0] == found[1] and run.why == "" and run.graphs == 1
+
+
 def test_every_kth_step_of_lookahead_is_eager_and_the_rest_is_captured(device):
     """Two in three, once three plain ones have been a warm-up; and a state loaded in between."""
     found = []

@@ -41,9 +41,9 @@ def _place() -> str:
 
 
 def fixed(optimizer: Optimizer, group: dict) -> Any:
-    """The options that a graph holds as they are: of a rule whose numbers do not all go through kernels."""
+    """The options that a graph holds as they are: those of a rule that do not go through kernels."""
     if optimizer.by_kernels:
-        return None
+        return {k: group[k] for k in optimizer.held}
     return {k: v for k, v in group.items() if k not in ("params", "param_names", "lr", "weight_decay")}
 
 

@@ -85,6 +85,7 @@ class Muon(MatrixRule):
 
     kernel = MUON
     steady = True
+    held = ("ns_coefficients", "ns_steps", "eps", "eps_added", "adjust_lr_fn")  # what orthogonalize takes
     ranges = {
         "betas": Range("betas", high=1, count=2),
         "adamw_eps": Range("adamw_eps value", above=True),

@@ -77,7 +77,8 @@ class Optimizer(Hooked):
         False  # a `launch` or `update` of one's own launches the same at every t, but for
     )
     # the scalars, which it takes from `scalars`: a captured step may repeat it
-    by_kernels: ClassVar[bool] = True  # all that it writes and all numbers that it takes go through kernels
+    by_kernels: ClassVar[bool] = True  # all that it writes, and all numbers but `held`, go through kernels
+    held: ClassVar[tuple[str, ...]] = ()  # options that a captured step holds as they are: beside kernels
     eager: ClassVar[str] = "it launches more than its kernel"  # why not, where that is not so
     unsettled: Callable[[], None] | None = None  # takes back what was counted of captured steps left out
 
