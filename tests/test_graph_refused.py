@@ -128,6 +128,31 @@ def test_a_rule_that_does_more_at_every_step_is_refused(device):
     assert run.why == "Shampoo does more than a graph can hold at every step" and run.graphs == 0
 
 
+@pytest.mark.parametrize("made", ["scheduler", "average"])
+def test_what_counts_on_the_host_inside_a_step_is_not_lost(device, made):
+    """A replay would not count: the rate would stay, and so would the average's weight of a new model."""
+    found = []
+    for capture in (False, True):
+        model, loss_of, x, y = problem("mlp")
+        optimizer = optim.AdamW(model.parameters(), lr=1e-2)
+        scheduler = optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+        average = optim.swa_utils.AveragedModel(model)
+
+        def step(x, y, model=model, loss_of=loss_of, optimizer=optimizer, s=scheduler, average=average):
+            optimizer.zero_grad()
+            loss_of(model, x, y).backward()
+            optimizer.step()
+            s.step() if made == "scheduler" else average.update_parameters(model)
+
+        run = mg.graph.capture(step) if capture else step
+        for _ in range(8):
+            run(x[:8], y[:8])
+        weights = [p.tolist() for m in (model, average.module) for p in m.parameters()]
+        found.append((weights, optimizer.param_groups[0]["lr"], int(average.n_averaged)))
+    assert found[0] == found[1] and run.graphs == 0
+    assert "it belongs after the captured " in run.why and "test_graph_refused.py" in run.why
+
+
 @pytest.mark.parametrize("rule", ["Lookahead", "Shampoo", "SOAP"])
 def test_rules_that_a_scaler_cannot_stop_on_the_device_are_refused_under_one(device, rule):
     model, loss_of, x, y = problem("mlp")

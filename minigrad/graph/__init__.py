@@ -33,8 +33,9 @@ usual, as an epoch's last one, runs eagerly; so does a step in which an optimize
 every k-th of Lookahead.
 
 What cannot be captured runs eagerly for good, and `why()` says what it was: closures, hooks, line searches,
-optimizers with steps of their own kind, values read on the host, uploads. Only what the step itself does in
-Python besides is not seen: it happens at warm-up and capture, and never again.
+optimizers with steps of their own kind, values read on the host, uploads, schedulers and averages of models,
+which count on the host. Only what the step itself does in Python besides is not seen: it happens at warm-up
+and capture, and never again.
 
 Gradient accumulation is two captured functions: forward and backward, and clip and step (with unscale_, step
 and update of a scaler all in the second). Or one, which is given all micro-batches, as in train.py: one

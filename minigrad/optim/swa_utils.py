@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kernels.averaging import AVERAGE
+from kernels.cuda import graph
 
 from ..arena import Arena
 from ..backend import Array, device_of, to_device
@@ -186,7 +187,8 @@ class AveragedModel:
 
     @no_grad()
     def update_parameters(self, model: Any) -> None:
-        """Take the model's present values into the average."""
+        """Take the model's present values into the average. Not in a captured step: the host counts."""
+        graph.refuse("AveragedModel.update_parameters: it belongs after the captured step")
         n, mine, theirs = self._count(), self.module, model
         averaged, current = list(mine.parameters()), list(theirs.parameters())
         if len(averaged) != len(current):

@@ -19,6 +19,8 @@ from functools import wraps
 from typing import Any
 from weakref import ref
 
+from kernels.cuda import graph
+
 from ...tensor import Tensor
 
 Rate = Any  # a number, or a Tensor of one element where the group's lr is one
@@ -191,6 +193,7 @@ def values(optimizer: Any, name: str) -> list[Rate]:
 
 def put(group: dict[str, Any], name: str, value: Rate) -> None:
     """Set an option of a group; a Tensor is filled in place and stays the same Tensor."""
+    graph.refuse("a learning rate scheduler's step: it belongs after the captured one")
     if isinstance(group[name], Tensor):
         group[name].fill_(value.reshape(()) if isinstance(value, Tensor) else value)
     else:
