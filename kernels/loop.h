@@ -8,7 +8,7 @@
 namespace minigrad {
 
 enum Kind { INPUT, OUTPUT, LOADED, RAW };  // LOADED: an output whose old value the text reads
-enum { DIMENSIONS = 64, PIECE = 1024, GRAIN = 32768 };  // GRAIN: elements that are worth a thread
+enum { DIMENSIONS = 64, PIECE = 1024, GRAIN = 1 << 18 };  // GRAIN: elements that are worth a thread
 
 static inline bool is_output(Kind k) { return k == OUTPUT || k == LOADED; }
 

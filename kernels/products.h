@@ -158,7 +158,7 @@ static void multiply(Factor a, int64 rows, const S* b, int64 bk, int64 bj, int64
 // args = (a, b, c), a of S, all with as many axes: c = a b, the matrices being in the last two. Anything but 0 says
 // that this is for BLAS: other types, a vector, or so large a product that copies pay.
 extern "C" int product(const minigrad::PyTuple* args, int threads) {
-    enum { LARGEST = 1 << 27, GRAIN = 1 << 20, AXES = 8 };  // products of numbers; what is worth a thread
+    enum { LARGEST = 1 << 27, GRAIN = 1 << 23, AXES = 8 };  // products of numbers; what is worth a thread
     minigrad::Array m[3];
     const char* end[3];
     if (args->size != 3) return 1;

@@ -6,7 +6,7 @@
 namespace minigrad {
 
 enum Part { MATRIX, ROW, COLUMN, RAW };
-enum { LANES = 16, CHUNK = 128, WIDTH = 256, GRAIN = 32768 };
+enum { LANES = 16, CHUNK = 128, WIDTH = 256, GRAIN = 1 << 18 };
 
 #define ALWAYS_INLINE __attribute__((always_inline))
 

@@ -33,5 +33,5 @@ def hooked(hooks: dict, g: Any) -> Any:
     g = own(g)
     for hook in list(hooks.values()):
         replaced = hook(g)
-        g = g if replaced is None else replaced
+        g = g if replaced is None else own(replaced)  # it may be a leaf's .grad, which this pass adds to
     return g

@@ -207,6 +207,15 @@ def test_hooks_are_part_of_the_graph_with_create_graph():
     assert mg.grad(g, x)[0].item() == 8.0
 
 
+def test_a_hook_may_return_the_very_gradient_that_the_pass_adds_to():
+    x = leaf(2.0)
+    (x * 3.0).backward()
+    y = x + x
+    y.register_hook(lambda g: x.grad)
+    y.backward()
+    assert x.grad.item() == 9.0
+
+
 def test_retain_grad_fills_grad_of_a_computed_tensor():
     x = leaf(2.0)
     y = x * 3.0

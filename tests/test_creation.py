@@ -179,3 +179,19 @@ def test_requires_grad_is_an_argument_of_every_creation_function():
         mg.asarray([1.0], requires_grad=True),
     ]
     assert all(t.requires_grad and t.is_leaf for t in made)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (np.float64(1.5), mg.float64),
+        ([np.float64(1.5), 2], mg.float64),
+        ([[1.0], [np.float64(2.0)]], mg.float64),
+        ([np.float16(1), np.float64(2)], mg.float64),
+        ([np.float32(1.5), 2.5], mg.float32),
+        ([np.int32(1), 2.5], mg.float32),
+        ([1.5, 2], mg.float32),
+    ],
+)
+def test_numpys_numbers_bring_their_dtype_as_in_pytorch(data, expected):
+    assert mg.tensor(data).dtype is expected

@@ -265,7 +265,7 @@ import os, warnings, numpy as np, kernels
 warnings.simplefilter("ignore")
 kernels.set_num_threads(2)
 k = kernels.Elementwise("double", "S x", "S y", "y = T(x) + T(x);")
-x = np.ones(500_000, np.float32)
+x = np.ones(2_000_000, np.float32)
 k(x)
 child = os.fork()
 if child == 0:

@@ -140,7 +140,7 @@ def test_a_strided_output_is_written_in_place_and_nowhere_else(machine, shape):
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_threads_do_not_change_the_bits(machine):
-    a, b = values((1000, 301), "float32", 1), values((1000, 1), "float32", 2)
+    a, b = values((3000, 301), "float32", 1), values((3000, 1), "float32", 2)  # three threads' worth
     before = kernels.get_num_threads()
     try:
         with kernels.use(machine):

@@ -181,14 +181,14 @@ def test_nans_infinities_and_zeros_reduce_alike():
 
 
 def test_threads_do_not_change_the_bits():
-    x, w = normal((700, 300), seed=1), normal(300, seed=2)
+    x, w = normal((3000, 300), seed=1), normal(300, seed=2)  # three threads' worth
     before = kernels.get_num_threads()
     results = []
     try:
         with kernels.use("compiled"):
             for n in (1, 2, 3):
                 kernels.set_num_threads(n)
-                across = COLUMNS(x, np.ones(700, np.float32), scalars=[1e-3])
+                across = COLUMNS(x, np.ones(3000, np.float32), scalars=[1e-3])
                 results.append([*STATISTICS(x, w, scalars=[1e-3]), *across, BIAS_GRAD(x)])
     finally:
         kernels.set_num_threads(before)

@@ -70,7 +70,7 @@ def _plain(data: Any, found: set[dtype]) -> Any:
     if isinstance(data, Tensor):
         found.add(data.dtype)
         return data.tolist()
-    if isinstance(data, np.ndarray) or (isinstance(data, np.generic) and not isinstance(data, float)):
+    if isinstance(data, (np.ndarray, np.generic)):
         found.add(as_dtype(data.dtype))
         return data.tolist()
     if not isinstance(data, (numbers.Real, numbers.Integral)):
