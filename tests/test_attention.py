@@ -181,8 +181,9 @@ class Block(nn.Module):
 def test_a_transformer_block_launches_few_kernels(bias, forward_most, backward_most):
     """Forward: layer norm 2, products 6, weights 1, GELU 1; a residual 2 (with a bias, one launch), and the
     bias of q, k, v. Backward: products 12, layer norm 4, which adds the stream's other gradient, but for the
-    input of the block, a leaf here; weights 1, GELU 1, and the biases of three products. Heads are read and written where they lie: no copies, and
-    the pointers to them are uploaded until the memory pool's addresses come back."""
+    input of the block, a leaf here; weights 1, GELU 1, and the biases of three products. Heads are read and
+    written where they lie: no copies, and the pointers to them are uploaded until the memory pool's addresses
+    come back."""
     with fake_cupy.installed() as device:
         mg.manual_seed(0)
         block = Block(16, 2, bias).to("cuda")
