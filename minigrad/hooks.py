@@ -33,5 +33,6 @@ def hooked(hooks: dict, g: Any) -> Any:
     g = own(g)
     for hook in list(hooks.values()):
         replaced = hook(g)
-        g = g if replaced is None else own(replaced)  # it may be a leaf's .grad, which this pass adds to
+        if replaced is not None and replaced is not g:
+            g = own(replaced)  # it may be a leaf's .grad, to which this pass adds in place
     return g

@@ -192,7 +192,8 @@ def quick_of(op: Any, argument: str) -> Callable:
     """
     function, pullback = op.functions[argument], op.vjps[argument]
     code = getattr(function, "__code__", None)
-    if pullback is handed_on or code is None or code.co_names or code.co_freevars or any(code.co_consts):
+    constants = code is not None and any(c is not None for c in code.co_consts)
+    if pullback is handed_on or code is None or code.co_names or code.co_freevars or constants:
         return pullback
     saved = [f"saved[{op.kept.index(name)}]" for name in parameters_of(function)[0][1:]]
     arrays = ", ".join(["g.array", *[f"({k}.array if isinstance({k}, Tensor) else {k})" for k in saved]])

@@ -92,6 +92,19 @@ def test_these_run_eagerly_and_say_why(device, name):
     assert f"has a step of its own kind: {EAGERLY[name]} (" in run.why
 
 
+def step_of(model, loss_of, optimizer):
+    """A plain training step: its loss."""
+
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = loss_of(model, x, y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
 def test_mirror_descent_is_captured_but_for_maps_of_the_programs_own(device):
     for options in (dict(mirror="p-norm"), dict(mirror="hypentropy")):
         _, eager = steps("MirrorDescent", False, **options)
@@ -107,12 +120,7 @@ def test_a_schedule_free_step_in_eval_mode_is_an_error_captured_too(device):
     model, loss_of, x, y = problem("mlp")
     optimizer = optim.AdamWScheduleFree(model.parameters())
 
-    def step(x, y):
-        optimizer.zero_grad()
-        loss_of(model, x, y).backward()
-        optimizer.step()
-
-    run = mg.graph.capture(step)
+    run = mg.graph.capture(step_of(model, loss_of, optimizer))
     for _ in range(6):
         run(x[:8], y[:8])
     optimizer.eval()
@@ -130,13 +138,7 @@ def test_a_learned_rate_that_is_set_by_hand_is_captured_anew(device):
         model, loss_of, x, y = problem("mlp")
         optimizer = optim.AdamHD(model.parameters())
 
-        def step(x, y, model=model, loss_of=loss_of, optimizer=optimizer):
-            optimizer.zero_grad()
-            loss = loss_of(model, x, y)
-            loss.backward()
-            optimizer.step()
-            return loss
-
+        step = step_of(model, loss_of, optimizer)
         run = mg.graph.capture(step) if capture else step
         losses = []
         for k in range(20):
@@ -158,13 +160,7 @@ def test_an_option_of_muon_that_no_kernel_takes_is_captured_anew(device, option)
         model, loss_of, x, y = problem("mlp")
         optimizer = optim.Muon(optim.Muon.split(model))
 
-        def step(x, y, model=model, loss_of=loss_of, optimizer=optimizer):
-            optimizer.zero_grad()
-            loss = loss_of(model, x, y)
-            loss.backward()
-            optimizer.step()
-            return loss
-
+        step = step_of(model, loss_of, optimizer)
         run = mg.graph.capture(step) if capture else step
         losses = []
         for k in range(12):
@@ -184,13 +180,7 @@ def test_every_kth_step_of_lookahead_is_eager_and_the_rest_is_captured(device):
         model, loss_of, x, y = problem("mlp")
         optimizer = optim.Lookahead(optim.AdamW(model.parameters(), lr=1e-2), k=3)
 
-        def step(x, y, model=model, loss_of=loss_of, optimizer=optimizer):
-            optimizer.zero_grad()
-            loss = loss_of(model, x, y)
-            loss.backward()
-            optimizer.step()
-            return loss
-
+        step = step_of(model, loss_of, optimizer)
         run, losses = mg.graph.capture(step) if capture else step, []
         for k in range(30):
             if k == 16:
@@ -242,13 +232,7 @@ def test_a_state_of_before_the_first_step_begins_anew(device, rule):
         optimizer = getattr(optim, rule)(model.parameters(), lr=1e-2)
         fresh = optimizer.state_dict()
 
-        def step(x, y, model=model, loss_of=loss_of, optimizer=optimizer):
-            optimizer.zero_grad()
-            loss = loss_of(model, x, y)
-            loss.backward()
-            optimizer.step()
-            return loss
-
+        step = step_of(model, loss_of, optimizer)
         run, losses = mg.graph.capture(step) if capture else step, []
         for k in range(16):
             if k == 7:
