@@ -1,7 +1,7 @@
 """One contestant: do its losses agree, and how long does a step take?
 
-Twenty steps of beginning (compiling and capturing are timed there, apart), on to step 100 for the loss, which
-is the mean of ten, twenty of warm-up, then seven windows of 200 steps: the host waits for the device at their
+Twenty steps of beginning (compiling and capturing are timed there, apart), on to step 100 for its loss and
+the mean of the ten up to it, twenty of warm-up, then seven windows of 200 steps: the host waits for the device at their
 ends only.
 """
 
@@ -39,7 +39,7 @@ DRY = Plan(begin=4, checked=12, averaged=4, warm=1, windows=1, steps=2)
 
 
 def measured(c: Contestant, plan: Plan) -> dict[str, Any]:
-    """Losses of the first step and around step `checked`, seconds of the beginning, microseconds a step."""
+    """Losses of the first step, of step `checked` and before it, seconds of the beginning, us a step."""
     done = 0
 
     def steps(count: int) -> Any:
@@ -55,7 +55,7 @@ def measured(c: Contestant, plan: Plan) -> dict[str, Any]:
     c.wait()
     begin = time.perf_counter() - started
     steps(plan.checked - plan.averaged - plan.begin)
-    last = statistics.fmean([float(steps(1)) for _ in range(plan.averaged)])
+    last = [float(steps(1)) for _ in range(plan.averaged)]
     steps(plan.warm)
     times, hosts = [], []
     for _ in range(plan.windows):
@@ -65,5 +65,6 @@ def measured(c: Contestant, plan: Plan) -> dict[str, Any]:
         hosts.append((time.perf_counter() - started) / plan.steps * 1e6)
         c.wait()
         times.append((time.perf_counter() - started) / plan.steps * 1e6)
-    return dict(losses=[first, last], begin_s=begin, times_us=times, host_us=statistics.median(hosts),
+    losses = [first, last[-1], statistics.fmean(last)]
+    return dict(losses=losses, begin_s=begin, times_us=times, host_us=statistics.median(hosts),
                 why=getattr(c.step, "why", ""))  # fmt: skip

@@ -15,10 +15,18 @@ HEAD = """\
 Microseconds of a whole step: batch gather, forward, backward, clipping, AdamW. Median of the windows (ours:
 before and after the others), fastest and slowest; `host`: until the step was handed over; `begin`: the first
 twenty steps, compiling and capturing among them. `x`: how many times as fast as it minigrad graph is, by the
-slower of its two runs beside it. Losses are those of the first step and the mean of steps 91 to 100; a time
-counts where both are PyTorch eager's to 1e-3.
+slower of its two runs beside it. Losses are those of steps 1 and 100 and the mean of steps 91 to 100; a time
+counts where all are PyTorch eager's to 1e-3.
 """
-COMPARED = ("us a step", "fastest to slowest", "host", "begin, s", "losses, at 1 and 100", "apart", "x")
+COMPARED = (
+    "us a step",
+    "fastest to slowest",
+    "host",
+    "begin, s",
+    "losses, at 1, 100, 91 to 100",
+    "apart",
+    "x",
+)
 RATED = (
     "bytes",
     "copy",
