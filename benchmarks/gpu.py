@@ -17,7 +17,8 @@ A step is all of it: the batch gathered from data on the device, forward, backwa
 Contestants start from the same weights and see the same batches. Each runs in a process of its own, ours
 before and after the others (A-B-A): median, fastest and slowest of 7 windows of 200 steps, after 120. The
 beginning, with compiling and capturing, is timed apart. No time counts where the losses of steps 1 and
-100, or of 91 to 100 together, are not PyTorch's to 1e-3. Every contestant has its line, won or lost; what did not run says why.
+100, or of 91 to 100 together, are not PyTorch's to 1e-3. Every contestant has its line, won or lost; what did
+not run says why.
 
 Figures go to benchmarks/results/gpu.json and gpu.md as they come; a later command on such a machine goes on
 from there. `make bench-gpu NOVENV=1` runs it with the Python that has CuPy, torch and jax.
