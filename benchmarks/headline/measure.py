@@ -1,8 +1,8 @@
 """One contestant: do its losses agree, and how long does a step take?
 
 Twenty steps of beginning (compiling and capturing are timed there, apart), on to step 100 for its loss and
-the mean of the ten up to it, twenty of warm-up, then seven windows of 200 steps: the host waits for the device
-at their ends only.
+the mean of the ten up to it, twenty of warm-up, then seven windows of 200 steps: the host waits for the
+device at their ends only.
 """
 
 from __future__ import annotations
